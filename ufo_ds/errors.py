@@ -1,0 +1,39 @@
+"""The one exception for a user's mistake, and how a command line ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+
+class UserError(Exception):
+    """A mistake that the user can mend. One line: the file, the key, the remedy."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(str(message).split()))
+
+
+def run_command(main: Callable[[], int | None]) -> NoReturn:
+    """Run an entry point; a `UserError` becomes one line on stderr and exit status 2."""
+    try:
+        status = main() or 0
+    except UserError as error:
+        # Ranks mostly fail alike: the others wait, so that rank 0 speaks for all of them and the
+        # launcher ends them; a rank that fails alone still gets its line out.
+        rank = int(os.environ.get("RANK", "0"))
+        if rank:
+            time.sleep(3)
+        print(f"error: {error}" if rank == 0 else f"error (rank {rank}): {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if status:
+        # A process group or worker processes may still be up: do not wait for them on a failure.
+        os._exit(status)
+    sys.exit(0)
