@@ -1,0 +1,55 @@
+"""Bytes of a member -> pixels. What is not whole raises `DecodeError`."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+from PIL import Image
+
+_JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+
+
+class DecodeError(Exception):
+    """A sample whose bytes are broken. A training stream replaces it; an evaluation ends with it."""
+
+
+def decode_image(data: bytes) -> np.ndarray:
+    """An image file -> RGB uint8 [H, W, 3], C-contiguous.
+
+    The EXIF orientation is ignored: boxes and masks refer to the pixels as they are stored.
+
+    Raises:
+        DecodeError: not an image, or not a whole one.
+    """
+    # OpenCV before 5 fills what is missing of a JPEG with grey and says nothing. A whole one has its end
+    # marker after the start of its last scan, whose entropy-coded data hold no markers.
+    if data.startswith(_JPEG) and data.rfind(_END) < data.rfind(_SCAN):
+        raise DecodeError("the JPEG breaks off")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:  # e.g. no bytes at all, or a header that announces too many pixels
+        raise DecodeError(f"the image cannot be decoded ({error.err or error})") from None
+    if image is None:
+        raise DecodeError("the image cannot be decoded")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+def decode_mask(data: bytes) -> np.ndarray:
+    """A label PNG -> its ids, uint8 [H, W]; a palette's indices are the ids.
+
+    Pillow, because OpenCV turns a palette into its colours; on grey PNGs the two take the same time.
+
+    Raises:
+        DecodeError: not a whole PNG, or not a single 8-bit channel.
+    """
+    # Bytes 24 and 25 of a PNG are bit depth and colour type (0 grey, 3 palette). Fewer bits of grey would
+    # come out stretched to 0..255, and no longer be ids.
+    if len(data) < 26 or data[25] not in (0, 3) or (data[25] == 0 and data[24] != 8):
+        raise DecodeError("the mask is not a PNG of one 8-bit channel")
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            return np.array(image)
+    except Exception as error:  # Pillow's decoders raise whatever they like on broken files
+        raise DecodeError(f"the mask cannot be decoded ({error})") from None

@@ -1,0 +1,77 @@
+"""The index beside a shard: where each payload stands, in the format of NVIDIA DALI's `wds2idx` (v1.2)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ufo_ds.errors import UserError
+
+_VERSION = "v1.2"
+
+
+class Member(NamedTuple):
+    """A member of a tar.
+
+    Attributes:
+        ext: extension as spelled, without the dot (`jpg`, `JPG`).
+        offset: of the payload from the start of the tar, bytes.
+        size: of the payload, bytes.
+        name: of the member in the tar (`<key>.<ext>`).
+    """
+
+    ext: str
+    offset: int
+    size: int
+    name: str
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write `data` to `path`; at any moment the old file or the whole new one stands there, also on disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_index(path: str | Path, samples: Sequence[Sequence[Member]]) -> None:
+    """Write the index of a shard atomically: its samples in order, each as its members in order."""
+    lines = [f"{_VERSION} {len(samples)}"]
+    lines += [" ".join(f"{m.ext} {m.offset} {m.size} {m.name}" for m in members) for members in samples]
+    replace_file(Path(path), ("\n".join(lines) + "\n").encode("ascii"))
+
+
+def read_index(path: str | Path) -> list[list[Member]]:
+    """The samples of a shard in order, each as its members in order.
+
+    Raises:
+        UserError: the file is absent or not a whole index of that version; file and line are named.
+    """
+    try:
+        lines = Path(path).read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); run shards/build.py again") from None
+    version, _, count = lines[0].partition(" ") if lines else ("", "", "")
+    if version != _VERSION or not count.isdecimal():
+        raise UserError(f"{path}:1: not an index of version {_VERSION}; run shards/build.py again")
+    if int(count) != len(lines) - 1:
+        raise UserError(f"{path}: {len(lines) - 1} samples, {count} announced; run shards/build.py again")
+    return list(_parse_lines(path, lines[1:]))
+
+
+def _parse_lines(path: str | Path, lines: Iterable[str]) -> Iterable[list[Member]]:
+    for number, line in enumerate(lines, start=2):
+        fields = line.split(" ")
+        groups = [fields[i : i + 4] for i in range(0, len(fields), 4)]
+        if not all(len(group) == 4 and group[1].isdecimal() and group[2].isdecimal() for group in groups):
+            problem = "not '<ext> <offset> <size> <name>' for each member"
+            raise UserError(f"{path}:{number}: {problem}; run shards/build.py again")
+        yield [Member(ext, int(offset), int(size), name) for ext, offset, size, name in groups]

@@ -1,0 +1,133 @@
+"""Where a picture lies on the network's canvas: one map for its pixels, its mask and its boxes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ufo_ds.data.decode import DecodeError
+from ufo_ds.data.pixels import GREY, to_tensor
+
+Pair = tuple[int, int]
+
+
+def fit_scale(size: Pair, canvas: Pair) -> float:
+    """The factor by which a picture of `size` (H, W) just fits a canvas (H, W), its aspect kept."""
+    # The excess, far below a pixel, keeps W * (canvas / W) from falling short of the canvas by rounding.
+    return min(canvas[0] / size[0], canvas[1] / size[1]) * (1 + 1e-12)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A window of the original, scaled and laid on the canvas: canvas = (original - start) * scale + offset.
+
+    The scale is exactly the same in both directions: sizes are cut to whole pixels, instead of the scale
+    being bent to meet them. So one number takes boxes there and back without error.
+
+    Attributes:
+        scale: canvas pixels an original pixel.
+        start: (top, left) of the window, original pixels.
+        extent: (height, width) of the window, original pixels.
+        offset: (top, left) of the picture on the canvas, pixels.
+        size: (height, width) of the picture on the canvas, pixels.
+        canvas: (height, width), pixels.
+    """
+
+    scale: float
+    start: Pair
+    extent: Pair
+    offset: Pair
+    size: Pair
+    canvas: Pair
+
+    @classmethod
+    def at_origin(cls, size: Pair, canvas: Pair, scale: float) -> Placement:
+        """As much of a picture of `size` (H, W) as the canvas holds, both from their top left corners.
+
+        Raises:
+            DecodeError: less than a pixel would be left of one side.
+        """
+        rows, columns = (_cover(*axis, scale) for axis in zip(size, canvas, strict=True))
+        return cls(scale, (0, 0), (rows[0], columns[0]), (0, 0), (rows[1], columns[1]), canvas)
+
+    @classmethod
+    def at_random(cls, size: Pair, canvas: Pair, scale: float) -> Placement:
+        """Along each axis a random part of a larger picture, or a random place for a smaller one.
+
+        Draws from torch's global generator. Otherwise as `at_origin`.
+        """
+        fixed = cls.at_origin(size, canvas, scale)
+        start = _draw(size, fixed.extent)
+        return cls(scale, start, fixed.extent, _draw(canvas, fixed.size), fixed.size, canvas)
+
+    def window(self, image: np.ndarray) -> np.ndarray:
+        """The window of the original [H, W, ...], a view."""
+        (top, left), (height, width) = self.start, self.extent
+        return image[top : top + height, left : left + width]
+
+    def paste(self, window: np.ndarray) -> Tensor:
+        """Scale the window (antialiased) onto a grey canvas.
+
+        Args:
+            window: uint8 [h, w, 3], pixels of the original.
+
+        Returns:
+            uint8 [3, H, W], contiguous.
+        """
+        scaled = to_tensor(window)[None]
+        if abs(self.scale - 1) > 1e-9:
+            scaled = nn.functional.interpolate(scaled, scale_factor=self.scale, mode="bilinear", antialias=True)
+        scaled = scaled[0, :, : self.size[0], : self.size[1]]
+        if self.size == self.canvas:
+            return scaled.contiguous()
+        pixels = torch.full((3, *self.canvas), GREY, dtype=torch.uint8)
+        self._picture(pixels)[:] = scaled
+        return pixels
+
+    def paste_mask(self, mask: np.ndarray, fill: int) -> Tensor:
+        """Scale a mask of the original, uint8 [H, W], by nearest pixel centres; uint8, `fill` around it."""
+        rows, columns = (self._nearest(axis) for axis in (0, 1))
+        pixels = torch.full(self.canvas, fill, dtype=torch.uint8)
+        self._picture(pixels)[:] = torch.from_numpy(mask.take(rows, 0).take(columns, 1))
+        return pixels
+
+    def boxes(self, xyxy: np.ndarray) -> np.ndarray:
+        """Boxes [N, 4] xyxy in pixels of the original -> xyxy in pixels of the canvas, not clipped."""
+        return (xyxy - _twice(self.start)) * self.scale + _twice(self.offset)
+
+    def clip(self, xyxy: np.ndarray) -> np.ndarray:
+        """What of boxes [N, 4], xyxy in pixels of the canvas, lies on the picture."""
+        low = _twice(self.offset)
+        return np.clip(xyxy, low, low + _twice(self.size))
+
+    def _picture(self, pixels: Tensor) -> Tensor:
+        (top, left), (height, width) = self.offset, self.size
+        return pixels[..., top : top + height, left : left + width]
+
+    def _nearest(self, axis: int) -> np.ndarray:
+        places = ((np.arange(self.size[axis]) + 0.5) / self.scale).astype(np.int64)
+        return self.start[axis] + places.clip(max=self.extent[axis] - 1)
+
+
+def _cover(length: int, canvas: int, scale: float) -> Pair:
+    """Original pixels along an axis that cover its canvas, if there are enough; and canvas pixels covered."""
+    extent = min(length, int(canvas / scale) + 1)
+    covered = min(canvas, math.floor(extent * scale))
+    if covered < 1:
+        raise DecodeError(f"a side of {length} pixels vanishes at scale {scale:.3g}")
+    return extent, covered
+
+
+def _draw(room: Pair, taken: Pair) -> Pair:
+    """A random corner for what takes `taken` of `room`."""
+    first, second = (int(torch.randint(all_ - part + 1, ())) for all_, part in zip(room, taken, strict=True))
+    return first, second
+
+
+def _twice(pair: Pair) -> np.ndarray:
+    """(y, x) -> x, y, x, y."""
+    return np.array([pair[1], pair[0]] * 2, np.float64)

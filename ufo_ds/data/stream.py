@@ -1,0 +1,248 @@
+"""Batches of one task: endless for training, once through for evaluation.
+
+A batch is a function of its number alone, so that any process may make it: the state of a stream is the step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+
+from ufo_ds.data.batch import Batch, Example
+from ufo_ds.data.decode import DecodeError
+from ufo_ds.data.order import Order, balanced, shuffled
+from ufo_ds.data.readers import read_batches
+from ufo_ds.data.schema import RawSample
+from ufo_ds.data.shards import ShardSet
+from ufo_ds.errors import UserError
+
+MAX_BROKEN = 16
+"""So many broken samples in a row are no accident."""
+_REMEDY = "mend or remove the raw file and run shards/build.py again"
+
+Transform = Callable[[RawSample], Example]
+Collate = Callable[[Sequence[Example]], Batch]
+
+
+def make_order(shards: ShardSet, task: str, seed: int, window: int, balance: bool) -> Order:
+    """The order of a training stream.
+
+    Args:
+        shards: the split.
+        task: name.
+        seed: of the run.
+        window: shards that are shuffled together; of no effect with `balance`.
+        balance: draw every class equally often, by the `.cls` members, instead of every sample once an epoch.
+
+    Raises:
+        UserError: `balance` for samples without a class.
+    """
+    if balance:
+        labels = np.array([_class_of(shards, index) for index in range(len(shards))], np.int64)
+        return Order(len(shards), partial(balanced, labels, seed, task))
+    return Order(len(shards), partial(shuffled, shards.shard_sizes, seed, task, window=window))
+
+
+def _class_of(shards: ShardSet, index: int) -> int:
+    label = shards.read_member(index, "cls")
+    try:
+        return int(label)
+    except ValueError:
+        problem = f"class {label!r:.40} is not an integer"
+        raise UserError(f"{_place(shards, index)}: {problem}; {_REMEDY}") from None
+
+
+class TaskStream(Iterator[Batch]):
+    """The endless stream of one task's training batches on one rank.
+
+    Batch b of rank r holds the positions b*G + r*B .. b*G + (r+1)*B of the order, where G = B * world. The
+    sample at position p is augmented with randomness seeded by (seed, task, p). So batches depend neither on
+    the number of workers nor on where the stream was started, and global batches not on how many ranks share
+    them.
+
+    Args:
+        shards: the split.
+        transform: RawSample -> Example; picklable, random through torch's global generator alone.
+        collate: Examples -> Batch; picklable.
+        order: of the samples; see `make_order`.
+        batch: samples a step on this rank (B).
+        rank: of this process.
+        world: ranks.
+        seed: of the run.
+        start_step: number of the first batch, from 0: steps done before it.
+        workers: reader processes; they start with the first batch. 0 reads in this process.
+
+    Raises:
+        UserError: fewer samples than one global batch; while iterating, a sample that is not what the task
+            needs, or `MAX_BROKEN` broken ones in a row.
+    """
+
+    def __init__(
+        self,
+        shards: ShardSet,
+        transform: Transform,
+        collate: Collate,
+        order: Order,
+        *,
+        batch: int,
+        rank: int = 0,
+        world: int = 1,
+        seed: int,
+        start_step: int = 0,
+        workers: int = 0,
+    ) -> None:
+        if len(shards) < batch * world:
+            name = shards.task
+            takes = f"a step takes {batch} on each of {world} rank(s)"
+            problem = f"split '{shards.split}' has {len(shards)} samples, {takes}"
+            raise UserError(f"{name}: {problem}; lower tasks.{name}.batch or build shards of more samples")
+        self.step = start_step
+        """Number of the next batch."""
+        self._passes_a_step = batch * world / order.length
+        self._make = _TrainingBatches(shards, transform, collate, order, batch, rank, world, seed)
+        self._workers = workers
+        self._batches: Generator[Batch, None, None] | None = None
+
+    def __next__(self) -> Batch:
+        if self._batches is None:
+            module = type(self._make.transform).__module__
+            self._batches = read_batches(self._make, itertools.count(self.step), self._workers, module)
+        try:
+            batch = next(self._batches)
+        except BaseException:
+            self.close()
+            raise
+        self.step += 1
+        return batch
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the split, all ranks together, before the next batch."""
+        return self.step * self._passes_a_step
+
+    def close(self) -> None:
+        """End the reader processes. The next batch, if one is asked for, starts them anew."""
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
+
+    def __enter__(self) -> TaskStream:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def evaluation_batches(
+    shards: ShardSet,
+    transform: Transform,
+    collate: Collate,
+    *,
+    batch: int,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+    limit: int | None = None,
+) -> Generator[Batch, None, None]:
+    """Walk a split once: rank r takes the samples r, r + world, ... in order; its last batch may be short.
+
+    Args:
+        shards: the split.
+        transform: RawSample -> Example; picklable, without chance.
+        collate: Examples -> Batch; picklable.
+        batch: samples a batch.
+        rank: of this process.
+        world: ranks.
+        workers: reader processes; 0 reads in this process.
+        limit: only the first so many samples of the split, over all ranks; None: all.
+
+    Raises:
+        UserError: a broken sample. It is not passed over, as that would change the score in silence.
+    """
+    count = len(shards) if limit is None else min(limit, len(shards))
+    make = _EvaluationBatches(shards, transform, collate, range(rank, count, world), batch)
+    return read_batches(make, range(len(make)), min(workers, len(make)), type(transform).__module__)
+
+
+# ---- batches by number; these two travel to the reader processes ----
+
+
+class _TrainingBatches:
+    """Step -> this rank's batch."""
+
+    def __init__(
+        self,
+        shards: ShardSet,
+        transform: Transform,
+        collate: Collate,
+        order: Order,
+        batch: int,
+        rank: int,
+        world: int,
+        seed: int,
+    ) -> None:
+        self.shards, self.transform, self.collate, self.order = shards, transform, collate, order
+        self.batch, self.rank, self.world, self.seed = batch, rank, world, seed
+
+    def __call__(self, step: int) -> Batch:
+        first = (step * self.world + self.rank) * self.batch
+        found = [self._example(position) for position in range(first, first + self.batch)]
+        batch = self.collate([example for example, _ in found])
+        batch.replaced = sum(replaced for _, replaced in found)
+        return batch
+
+    def _example(self, position: int) -> tuple[Example, bool]:
+        """The example at a position, and whether a later sample stands in for the one that belongs there."""
+        sample_seed = _sample_seed(self.seed, self.shards.task, position)
+        for successor in range(MAX_BROKEN):
+            index = self.order.index(position + successor)
+            # `torch.manual_seed` would seed every device too, and takes 70 times as long.
+            torch.default_generator.manual_seed(sample_seed)
+            try:
+                return _transformed(self.shards, index, self.transform), successor > 0
+            except DecodeError as error:
+                last = f"{_place(self.shards, index)}: {error}"
+        raise UserError(f"{last}, as {MAX_BROKEN - 1} samples before it in a row; {_REMEDY}")
+
+
+class _EvaluationBatches:
+    """Number -> this rank's batch."""
+
+    def __init__(self, shards: ShardSet, transform: Transform, collate: Collate, samples: range, batch: int) -> None:
+        self.shards, self.transform, self.collate = shards, transform, collate
+        self.samples, self.batch = samples, batch
+
+    def __len__(self) -> int:
+        return -(-len(self.samples) // self.batch)
+
+    def __call__(self, number: int) -> Batch:
+        samples = self.samples[number * self.batch : (number + 1) * self.batch]
+        return self.collate([self._example(index) for index in samples])
+
+    def _example(self, index: int) -> Example:
+        try:
+            return _transformed(self.shards, index, self.transform)
+        except DecodeError as error:
+            raise UserError(f"{_place(self.shards, index)}: {error}; {_REMEDY}") from None
+
+
+def _transformed(shards: ShardSet, index: int, transform: Transform) -> Example:
+    raw = shards[index]
+    try:
+        return transform(raw)
+    except UserError as error:
+        raise UserError(f"{_place(shards, index)}: {error}") from None
+
+
+def _place(shards: ShardSet, index: int) -> str:
+    return f"{shards.path_of(index)}: {shards.file_names[index]}"
+
+
+def _sample_seed(seed: int, task: str, position: int) -> int:
+    digest = hashlib.blake2b(f"{seed} {task} {position}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
