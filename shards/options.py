@@ -1,0 +1,41 @@
+"""Command-line options that the builder and the toy have in common."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from ufo_ds.data.schema import TASKS
+from ufo_ds.errors import UserError
+
+
+def natural(text: str) -> int:
+    """An option's value that counts from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """An option's value that counts from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add `--workers`, by default as many as this process may use cores."""
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        default=len(os.sched_getaffinity(0)),
+        help="processes (default: one a core)",
+    )
+
+
+def task_names(text: str) -> tuple[str, ...]:
+    """The value of `--tasks`, in the order of `TASKS`. `UserError` where one is unknown."""
+    named = {name.strip() for name in text.split(",")}
+    if unknown := sorted(named - set(TASKS)):
+        raise UserError(f"--tasks: {unknown[0]!r} is no task, choose from {','.join(TASKS)}")
+    return tuple(task for task in TASKS if task in named)
