@@ -1,0 +1,1 @@
+"""The trunk, the pyramid and the joint model."""

@@ -1,0 +1,105 @@
+"""The shared trunk: any timm vision transformer, images in, token maps from several depths out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ufo_ds.errors import UserError
+from ufo_ds.model.checkpointing import checkpoint_blocks
+from ufo_ds.model.features import Features, TrunkShape
+from ufo_ds.recipe import ModelConfig
+
+
+class Trunk(nn.Module):
+    """A timm ViT that takes images of any size, as uint8.
+
+    Args:
+        config: name and options of the ViT.
+
+    Raises:
+        UserError: no such trunk in timm, one that is no plain ViT, or weights that cannot be had.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.vit = _create_vit(config)
+        blocks = len(self.vit.blocks)
+        if config.depths > blocks:
+            raise UserError(f"key 'model.depths' is {config.depths}: '{config.trunk}' has only {blocks} blocks")
+        self.indices = [(i + 1) * blocks // config.depths - 1 for i in range(config.depths)]
+        # The classifier, pooling and their norms are not on the path of any head; their parameters would never
+        # get a gradient.
+        self.vit.prune_intermediate_layers(self.indices, prune_norm=False, prune_head=True)
+        self.shape = TrunkShape(
+            self.vit.embed_dim, config.depths, _patch_size(self.vit), int(self.vit.num_prefix_tokens)
+        )
+        self.multiple = self.shape.patch
+        mean, std = self.vit.pretrained_cfg["mean"], self.vit.pretrained_cfg["std"]
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        checkpoint_blocks(self.vit.blocks, config.checkpointing)
+
+    def forward(self, images: Tensor) -> Features:
+        """uint8 [B, 3, H, W] -> token maps at the patch stride, all depths normalised by the trunk's last norm.
+
+        The input is padded right and bottom with the mean colour to a multiple of `self.multiple` pixels, so that the
+        heads' pyramids halve evenly.
+        """
+        x = (images.float() - self.mean) / self.std
+        height, width = x.shape[-2:]
+        x = nn.functional.pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
+        outputs = self.vit.forward_intermediates(
+            x,
+            indices=self.indices,
+            norm=True,
+            output_fmt="NCHW",
+            intermediates_only=True,
+            return_prefix_tokens=self.shape.prefix_tokens > 0,
+        )
+        maps, prefix = outputs, None
+        if self.shape.prefix_tokens:
+            maps, prefix = [item[0] for item in outputs], outputs[-1][1]
+        return Features(maps, prefix, (int(x.shape[-2]), int(x.shape[-1])))
+
+
+def _create_vit(config: ModelConfig) -> nn.Module:
+    import timm
+
+    name = config.trunk
+    if not timm.is_model(name.split(".")[0]):
+        near = timm.list_models(f"*{name.split('.')[0][:12]}*")[:3]
+        hint = f"; timm has {', '.join(near)}" if near else "; see timm.list_models('*vit*')"
+        raise UserError(f"key 'model.trunk': timm {timm.__version__} has no model '{name}'{hint}")
+    options = {"num_classes": 0, "dynamic_img_size": True, "drop_path_rate": config.drop_path, **config.trunk_kwargs}
+    if config.pretrained and config.pretrained_file:
+        options["pretrained_cfg_overlay"] = {"file": config.pretrained_file}
+    try:
+        vit = timm.create_model(name, pretrained=config.pretrained, **options)
+    except TypeError as error:
+        raise UserError(
+            f"key 'model.trunk': '{name}' cannot be made with {options}: {error}; "
+            "choose a ViT, and arguments that its timm function takes"
+        ) from None
+    except Exception as error:
+        if not config.pretrained:
+            raise UserError(f"key 'model.trunk': '{name}' with {options}: {error}") from None
+        what = config.pretrained_file or "the download"
+        raise UserError(
+            f"key 'model.pretrained': weights of '{name}' from {what} cannot be had ({error}); give a "
+            "local file in 'model.pretrained_file', or set 'model.pretrained' to false"
+        ) from None
+    if not (hasattr(vit, "blocks") and hasattr(vit, "forward_intermediates") and hasattr(vit, "num_prefix_tokens")):
+        raise UserError(
+            f"key 'model.trunk': '{name}' is no plain vision transformer; choose a vit_*, deit*, eva02_* "
+            "or *dinov3* model of timm"
+        )
+    return vit
+
+
+def _patch_size(vit: nn.Module) -> int:
+    size = vit.patch_embed.patch_size
+    high, wide = (size, size) if isinstance(size, int) else size
+    if high != wide:
+        raise UserError(f"key 'model.trunk': patches of {high} x {wide} pixels; only square ones are supported")
+    return int(high)
