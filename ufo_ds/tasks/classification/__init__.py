@@ -1,0 +1,1 @@
+"""The task classification: an image, one class."""

@@ -1,0 +1,79 @@
+"""Classification: raw sample -> example -> batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+from torchvision.transforms import v2
+
+from ufo_ds.data.batch import Batch, Example
+from ufo_ds.data.decode import decode_image
+from ufo_ds.data.pixels import jitter_colour, to_tensor
+from ufo_ds.data.schema import RawSample, TaskMeta
+from ufo_ds.errors import UserError
+from ufo_ds.recipe import ClsConfig
+
+RATIO = (3 / 4, 4 / 3)
+"""Width to height of a training crop (narrowest, widest)."""
+
+
+class TrainTransform:
+    """A random part of the image at the network's size, mirrored at random, in jittered colours.
+
+    The target is the network's class index (0..K-1), an int.
+    """
+
+    def __init__(self, config: ClsConfig, meta: TaskMeta) -> None:
+        self.meta, self.color_jitter = meta, config.color_jitter
+        size, scale = tuple(config.size), tuple(config.crop_scale)
+        crop = v2.RandomResizedCrop(size, scale=scale, ratio=RATIO, antialias=True)
+        self.geometry = v2.Compose([crop, v2.RandomHorizontalFlip(config.hflip)])
+
+    def __call__(self, raw: RawSample) -> Example:
+        """`UserError` without a label that is a class; `DecodeError` for broken bytes."""
+        target = self.meta.index_of(read_label(raw))
+        image = decode_image(raw.image)
+        pixels = self.geometry(to_tensor(jitter_colour(image, self.color_jitter)))
+        return _example(raw, pixels, target, image.shape[:2])
+
+
+class EvalTransform:
+    """The whole image, resized to the network's size without keeping its aspect.
+
+    The objects fill their pictures: a centre crop would cut them off, and borders would waste resolution.
+    """
+
+    def __init__(self, config: ClsConfig, meta: TaskMeta) -> None:
+        self.meta = meta
+        self.resize = v2.Resize(tuple(config.size), antialias=True)
+
+    def __call__(self, raw: RawSample) -> Example:
+        """The target is None without a label that is a class of `meta` (the weights may have others)."""
+        image = decode_image(raw.image)
+        label = read_label(raw) if "cls" in raw.members else None
+        target = self.meta.index_of(label) if label in self.meta.class_ids else None
+        return _example(raw, self.resize(to_tensor(image)), target, image.shape[:2])
+
+
+def read_label(raw: RawSample) -> int:
+    """The class id of a sample. `UserError` without one; who reads the sample adds its name."""
+    try:
+        return int(raw.members["cls"])
+    except (KeyError, ValueError):
+        raise UserError("no class (.cls member); build the shards from labelled data") from None
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """Images uint8 [B, 3, H, W]; targets int64 [B], or None where a sample has none."""
+    targets = [example.target for example in examples]
+    # `default_collate` stacks into shared memory where it runs in a reader process, which saves a copy.
+    images = default_collate([example.image for example in examples])
+    stacked = None if None in targets else torch.tensor(targets)
+    return Batch("cls", images, stacked, [example.source for example in examples])
+
+
+def _example(raw: RawSample, pixels: Tensor, target: int | None, size: tuple[int, int]) -> Example:
+    return Example(pixels.contiguous(), target, {"file_name": raw.file_name, "size": size})

@@ -1,0 +1,1 @@
+"""The task detection: an image, boxes with a category and a score."""

@@ -1,0 +1,105 @@
+"""Detection head: pyramid -> transformers decoder -> boxes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms, box_convert, clip_boxes_to_image
+
+from ufo_ds.data.batch import Batch
+from ufo_ds.data.schema import TaskMeta
+from ufo_ds.errors import UserError
+from ufo_ds.model.pyramid import Pyramid
+from ufo_ds.recipe import DetConfig
+from ufo_ds.tasks.detection.decoder import make_decoder
+from ufo_ds.tasks.detection.score import BoxPrediction
+from ufo_ds.tasks.task import Features, Head, TrunkShape
+
+MAX_DETECTIONS = 100  # what COCOeval looks at in an image
+CANDIDATES = 300  # (query, class) pairs before the suppression of doubles
+
+
+class DetectionHead(Head):
+    """A set-prediction head. Coordinates, matching and losses are fp32 under any autocast."""
+
+    def __init__(self, config: DetConfig, meta: TaskMeta, shape: TrunkShape) -> None:
+        super().__init__()
+        self.category_ids = np.asarray(meta.class_ids, dtype=np.int64)
+        self.pyramid = Pyramid(shape, config.width, config.levels)
+        self.multiple = self.pyramid.multiple
+        self.decoder = make_decoder(config, len(self.category_ids))
+        self.queries = int(self.decoder.config.num_queries)
+        self.nms = config.nms
+
+    def raw(self, features: Features) -> dict[str, Tensor]:
+        """`logits` [B, Q, K] and `boxes` [B, Q, 4], cxcywh, 0..1 of the padded input, for Q queries."""
+        outputs = self._run(features, None)
+        return {"logits": outputs.logits.float(), "boxes": outputs.pred_boxes.float()}
+
+    def loss(self, features: Features, batch: Batch) -> dict[str, Tensor]:
+        """Matching, box and class losses (arXiv 2410.13842) against targets as transformers takes them.
+
+        `batch.targets`: for each image `class_labels` int64 [N] and `boxes` cxcywh, 0..1 of the image, fp32 [N, 4].
+
+        Raises:
+            UserError: an image with more boxes than the decoder has queries.
+        """
+        targets = [self._to_padded(target, batch, features) for target in batch.targets]
+        for target, source in zip(targets, batch.sources, strict=True):
+            if len(target["boxes"]) > self.queries:
+                raise UserError(
+                    f"{source['file_name']}: {len(target['boxes'])} boxes, but the decoder has "
+                    f"{self.queries} queries; raise tasks.det.decoder_kwargs.num_queries"
+                )
+        outputs = self._run(features, targets)
+        losses = {"loss": outputs.loss}
+        losses |= {name: value.detach() for name, value in outputs.loss_dict.items() if not name[-1].isdigit()}
+        # A batch without a box leaves the denoising branch without a gradient on this rank alone, and the ranks must
+        # agree on which parameters get one.
+        losses["loss"] = losses["loss"] + 0.0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
+        return losses
+
+    def _run(self, features: Features, targets: list[dict[str, Tensor]] | None) -> Any:
+        levels = self.pyramid(features.maps)
+        device = levels[0].device.type
+        inner = self.decoder.model
+        inner.encoder.autocast = torch.is_autocast_enabled(device)
+        with torch.autocast(device, enabled=False):
+            inner.backbone.maps = [level.float() for level in levels]
+            return self.decoder(pixel_values=inner.backbone.maps[0], labels=targets)
+
+    def _to_padded(self, target: dict[str, Tensor], batch: Batch, features: Features) -> dict[str, Tensor]:
+        """Boxes relative to the canvas -> relative to what the trunk padded it to."""
+        height, width = batch.images.shape[-2:]
+        scale = target["boxes"].new_tensor([width, height, width, height]) / target["boxes"].new_tensor(
+            [features.input_size[1], features.input_size[0]] * 2
+        )
+        return {"class_labels": target["class_labels"], "boxes": target["boxes"] * scale}
+
+    def predict(self, features: Features, batch: Batch) -> list[BoxPrediction]:
+        """The 100 best (query, class) pairs of each image, doubles suppressed: xyxy in pixels of the original."""
+        outputs = self.raw(features)
+        scores_BQK = outputs["logits"].sigmoid()
+        count = min(CANDIDATES, scores_BQK[0].numel())
+        scores, flat = scores_BQK.flatten(1).topk(count, dim=1)
+        query, label = flat // scores_BQK.shape[2], flat % scores_BQK.shape[2]
+        boxes = box_convert(outputs["boxes"], "cxcywh", "xyxy")
+        boxes = boxes.gather(1, query[..., None].expand(-1, -1, 4))
+        boxes = boxes * boxes.new_tensor([features.input_size[1], features.input_size[0]] * 2)
+        return [self._prediction(boxes[i], scores[i], label[i], source) for i, source in enumerate(batch.sources)]
+
+    def _prediction(self, boxes: Tensor, scores: Tensor, label: Tensor, source: dict[str, Any]) -> BoxPrediction:
+        boxes = clip_boxes_to_image(boxes / source["scale"], tuple(source["size"]))
+        if self.nms is not None:
+            kept = batched_nms(boxes, scores, label, self.nms)
+            boxes, scores, label = boxes[kept], scores[kept], label[kept]
+        boxes, scores, label = boxes[:MAX_DETECTIONS], scores[:MAX_DETECTIONS], label[:MAX_DETECTIONS]
+        return BoxPrediction(
+            image_id=source["image_id"],
+            boxes=boxes.cpu().numpy(),
+            scores=scores.cpu().numpy(),
+            category_ids=self.category_ids[label.cpu().numpy()],
+        )

@@ -1,0 +1,1 @@
+"""The task segmentation: an image, a class for every pixel."""

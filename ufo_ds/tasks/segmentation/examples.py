@@ -1,0 +1,83 @@
+"""Segmentation: raw sample -> example -> batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.data import default_collate
+from torchvision.transforms import v2
+
+from ufo_ds.data.batch import Batch, Example
+from ufo_ds.data.decode import DecodeError, decode_image, decode_mask
+from ufo_ds.data.pixels import GREY, jitter_colour, to_tensor, uniform
+from ufo_ds.data.placement import Placement
+from ufo_ds.data.schema import IGNORE_ID, RawSample, TaskMeta
+from ufo_ds.errors import UserError
+from ufo_ds.recipe import SegConfig
+
+
+class TrainTransform:
+    """The image at a random scale: a random crop where larger, at a random place on grey where smaller.
+
+    Mirrored at random, in jittered colours. The target is the mask, uint8 [H, W] of class ids, 255 where
+    there is no label or no image.
+    """
+
+    def __init__(self, config: SegConfig, meta: TaskMeta) -> None:
+        self.config = config
+
+    def __call__(self, raw: RawSample) -> Example:
+        """`UserError` where the sample has no mask; `DecodeError` for broken bytes."""
+        if "png" not in raw.members:
+            raise UserError("no mask (.png member); build the shards from labelled data")
+        image, mask = decode_image(raw.image), decode_mask(raw.members["png"])
+        size, crop = image.shape[:2], tuple(self.config.crop)
+        if mask.shape != size:
+            raise DecodeError(f"the mask has (height, width) {mask.shape}, the image {size}")
+        place = Placement.at_random(size, crop, uniform(*self.config.scale_jitter))
+        pixels = place.paste(jitter_colour(place.window(image), self.config.color_jitter))
+        target = place.paste_mask(mask, IGNORE_ID)
+        if uniform(0, 1) < self.config.hflip:
+            pixels, target = pixels.flip(-1), target.flip(-1)
+        return Example(pixels, target, _source(raw, size, crop))
+
+
+class EvalTransform:
+    """The whole image at its own size, or resized to `eval_size`. No target: the metric takes the mask
+    itself.
+    """
+
+    def __init__(self, config: SegConfig, meta: TaskMeta) -> None:
+        size = config.eval_size
+        self.resize = v2.Resize(tuple(size), antialias=True) if size else nn.Identity()
+
+    def __call__(self, raw: RawSample) -> Example:
+        """`DecodeError` for broken bytes."""
+        image = decode_image(raw.image)
+        pixels = self.resize(to_tensor(image)).contiguous()
+        return Example(pixels, None, _source(raw, image.shape[:2], tuple(pixels.shape[1:])))
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """Images uint8 [B, 3, H, W]; targets int64 [B, H, W] of class ids and 255, or None in evaluation.
+
+    Images of different sizes get grey borders right and below; `source["input_size"]` (h, w) is each one's
+    own.
+    """
+    height, width = (max(example.image.shape[axis] for example in examples) for axis in (1, 2))
+    images = default_collate([_padded(example.image, height, width) for example in examples])
+    targets = [example.target for example in examples]
+    unlabelled = any(target is None for target in targets)
+    stacked = None if unlabelled else default_collate([target.long() for target in targets])
+    return Batch("seg", images, stacked, [example.source for example in examples])
+
+
+def _padded(image: Tensor, height: int, width: int) -> Tensor:
+    missing = (0, width - image.shape[2], 0, height - image.shape[1])
+    return nn.functional.pad(image, missing, value=GREY) if any(missing) else image
+
+
+def _source(raw: RawSample, size: tuple[int, int], input_size: tuple[int, int]) -> dict[str, Any]:
+    return {"file_name": raw.file_name, "size": size, "input_size": input_size}
