@@ -1,0 +1,266 @@
+"""Recipe files and `--any.key value` options -> a checked `Recipe`; errors name the key and suggest the right one."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import itertools
+import re
+import typing
+from argparse import ArgumentError
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ufo_ds.errors import UserError
+from ufo_ds.recipe import Recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def recipe_keys(schema: type = Recipe, prefix: str = "") -> Iterator[str]:
+    """All dotted keys of the schema, groups included."""
+    hints = typing.get_type_hints(schema)
+    for item in dataclasses.fields(schema):
+        key = prefix + item.name
+        yield key
+        if dataclasses.is_dataclass(hints[item.name]):
+            yield from recipe_keys(hints[item.name], key + ".")
+
+
+def parse_recipe(
+    parser_options: dict[str, Any],
+    own: Sequence[tuple[tuple[str, ...], dict[str, Any]]],
+    argv: Sequence[str],
+    base: Callable[[Any], dict[str, Any]] | None = None,
+) -> tuple[Recipe, Any]:
+    """Parse a training command line.
+
+    Args:
+        parser_options: `prog`, `description` of the argument parser.
+        own: the command's own options beside the recipe's, as arguments of `add_argument`.
+        argv: the command line without the program.
+        base: given the command's own options, nested values that recipe files and options override.
+
+    Returns:
+        The checked recipe, and a namespace with the command's own options.
+
+    Raises:
+        UserError: an unknown key (with the nearest right one), a wrong type, a value out of range, a broken file.
+    """
+    parser = _make_parser(parser_options, own)
+    own_keys = {
+        "config",
+        "deepspeed_config",
+        "local_rank",
+        *(names[-1].lstrip("-").replace("-", "_") for names, _ in own),
+    }
+    try:
+        for key in _option_keys(argv):
+            _check_key(key, "the command line", own_keys)
+        arguments = parser.parse_args(list(argv), defaults=True)
+        overrides = parser.parse_args(list(argv), defaults=False)
+    except ArgumentError as error:
+        raise UserError(_one_line(str(error))) from None
+    values: dict[str, Any] = base(arguments) if base else {}
+    for path in arguments.config:
+        _merge(values, _read_recipe_file(path, parser))
+    _merge(values, {key: value for key, value in overrides.as_dict().items() if key not in own_keys})
+    if arguments.deepspeed_config:
+        values["deepspeed"] = arguments.deepspeed_config
+    return _resolve(values, parser, "the command line"), arguments
+
+
+def recipe_from(values: dict[str, Any], where: str) -> Recipe:
+    """A checked recipe from nested values; what is not given has its default. `UserError` names `where`."""
+    _check_keys(values, where)
+    return _resolve(values, _make_parser({}, ()), where)
+
+
+def _make_parser(options: dict[str, Any], own: Sequence[tuple[tuple[str, ...], dict[str, Any]]]) -> Any:
+    from jsonargparse import ArgumentParser, set_parsing_settings
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(exit_on_error=False, **options)
+    parser.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        type=str,
+        metavar="YAML",
+        help="recipe file; given several times, later ones override",
+    )
+    for names, option in own:
+        parser.add_argument(*names, **option)
+    parser.add_argument("--deepspeed_config", type=str, default=None, help="replaces the recipe's `deepspeed`")
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=None, help="set by launchers; not used")
+    parser.add_class_arguments(Recipe, as_group=True)
+    return parser
+
+
+def _resolve(values: dict[str, Any], parser: Any, where: str) -> Recipe:
+    try:
+        parsed = parser.parse_object(values)
+    except ArgumentError as error:
+        raise UserError(f"{where}: {_one_line(str(error))}") from None
+    recipe = _build(Recipe, parsed.as_dict())
+    check_recipe(recipe)
+    return recipe
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The resolved recipe of a run, as `write_recipe` left it. Raises `UserError`."""
+    return recipe_from(_read_yaml(str(path)), str(path))
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write every key as it was resolved."""
+    path.write_text(yaml.safe_dump(_plain(dataclasses.asdict(recipe)), sort_keys=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _option_keys(argv: Sequence[str]) -> Iterator[str]:
+    for word in argv:
+        if word.startswith("--") and len(word) > 2:
+            yield word[2:].split("=", 1)[0]
+
+
+def _check_key(key: str, where: str, own_keys: set[str]) -> None:
+    known = {*recipe_keys(), *own_keys, "help"}
+    if key in known or key.replace("-", "_") in known or _is_free(key):
+        return
+    # Compare last parts too: a right name in a wrong group is the commonest slip.
+    tails = {name.rsplit(".", 1)[-1]: name for name in known}
+    near = difflib.get_close_matches(key, known, 1, 0.6) or [
+        tails[tail] for tail in difflib.get_close_matches(key.rsplit(".", 1)[-1], tails, 1, 0.6)
+    ]
+    hint = f"; did you mean '{near[0]}'?" if near else "; --help lists the keys"
+    raise UserError(f"{where}: unknown key '{key}'{hint}")
+
+
+def _is_free(key: str) -> bool:
+    """Keys below an open dictionary (arguments of timm or transformers, DeepSpeed settings)."""
+    return any(key.startswith(stem + ".") for stem in ("model.trunk_kwargs", "tasks.det.decoder_kwargs", "deepspeed"))
+
+
+def _read_recipe_file(path: str, parser: Any) -> dict[str, Any]:
+    values = _read_yaml(path)
+    _check_keys(values, path)
+    try:
+        parser.parse_object(values)
+    except ArgumentError as error:
+        raise UserError(f"{path}: {_one_line(str(error))}") from None
+    return values
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the recipe ({error.strerror}); give an existing YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: a recipe is a mapping of keys; see launch/recipes/toy.yaml")
+    return values
+
+
+def _check_keys(values: dict[str, Any], where: str, prefix: str = "") -> None:
+    groups = {key.rsplit(".", 1)[0] for key in recipe_keys() if "." in key}
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        _check_key(key, where, set())
+        if key in groups:
+            if not isinstance(value, dict):
+                raise UserError(f"{where}: key '{key}' is {value!r}: a group of keys is expected")
+            _check_keys(value, where, key + ".")
+
+
+def _merge(into: dict[str, Any], other: dict[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _build(schema: type, values: dict[str, Any]) -> Any:
+    hints = typing.get_type_hints(schema)
+    arguments = {}
+    for item in dataclasses.fields(schema):
+        value = values[item.name]
+        arguments[item.name] = _build(hints[item.name], value) if dataclasses.is_dataclass(hints[item.name]) else value
+    return schema(**arguments)
+
+
+def _one_line(text: str) -> str:
+    text = " ".join(text.replace("Parser key", "key").split())
+    # A union's report lists every subtype; the first complaint is the one that tells.
+    union = re.match(r"(key \S+).*? Errors: - (.*?)(?: - |$)", text)
+    return f"{union[1]} {union[2]}" if union else text
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Ranges that types cannot say. Raises `UserError` with the key, the value and what it may be."""
+    tasks, train, optimizer = recipe.tasks, recipe.train, recipe.optimizer
+    _require("train.steps", train.steps, train.steps is None or train.steps > 0, "at least 1, or null")
+    _require("train.epochs", train.epochs, train.epochs > 0, "above 0")
+    _require("train.clip", train.clip, train.clip >= 0, "0 (off) or more")
+    _require("train.keep_checkpoints", train.keep_checkpoints, train.keep_checkpoints > 0, "at least 1")
+    for key in ("eval_every", "checkpoint_every", "gallery"):
+        _require(f"train.{key}", getattr(train, key), getattr(train, key) >= 0, "0 or more")
+    for key in ("eval_images", "threads"):
+        value = getattr(train, key)
+        _require(f"train.{key}", value, value is None or value > 0, "at least 1, or null")
+    _require("data.workers", recipe.data.workers, recipe.data.workers >= 0, "0 or more")
+    _require("data.window", recipe.data.window, recipe.data.window > 0, "at least 1")
+    _require("optimizer.lr", optimizer.lr, optimizer.lr > 0, "above 0")
+    _require("optimizer.layer_decay", optimizer.layer_decay, 0 < optimizer.layer_decay <= 1, "in (0, 1]")
+    _require("optimizer.warmup_steps", optimizer.warmup_steps, optimizer.warmup_steps >= 0, "0 or more")
+    _require("optimizer.weight_decay", optimizer.weight_decay, optimizer.weight_decay >= 0, "0 or more")
+    _require("model.depths", recipe.model.depths, recipe.model.depths > 0, "at least 1")
+    _require("model.drop_path", recipe.model.drop_path, 0 <= recipe.model.drop_path < 1, "in [0, 1)")
+    if tasks.names is not None:
+        unique = len(set(tasks.names)) == len(tasks.names) > 0
+        _require("tasks.names", tasks.names, unique, "one or more of cls, det, seg, each once; null for all")
+    for name in ("cls", "det", "seg"):
+        _check_task(f"tasks.{name}", getattr(tasks, name))
+    levels = tasks.det.levels
+    doubling = len(levels) > 0 and all(b == 2 * a for a, b in itertools.pairwise(levels))
+    _require(
+        "tasks.det.levels",
+        levels,
+        doubling and set(levels) <= {4, 8, 16, 32, 64},
+        "strides from 4 to 64, each twice the one before",
+    )
+    nms = tasks.det.nms
+    _require("tasks.det.nms", nms, nms is None or 0 < nms <= 1, "in (0, 1], or null")
+    _require("tasks.cls.label_smoothing", tasks.cls.label_smoothing, 0 <= tasks.cls.label_smoothing < 1, "in [0, 1)")
+
+
+def _check_task(key: str, config: Any) -> None:
+    _require(f"{key}.batch", config.batch, config.batch > 0, "at least 1")
+    _require(f"{key}.weight", config.weight, config.weight > 0, "above 0; leave a task out through tasks.names")
+    for name in ("size", "crop", "eval_size"):
+        value = getattr(config, name, None)
+        _require(f"{key}.{name}", value, value is None or min(value) >= 16, "at least 16 x 16 pixels")
+    for name in ("scale_jitter", "crop_scale"):
+        value = getattr(config, name, None)
+        _require(f"{key}.{name}", value, value is None or 0 < value[0] <= value[1], "(low, high) with 0 < low <= high")
+    for name in ("hflip", "color_jitter", "min_visible", "dropout"):
+        value = getattr(config, name, 0)
+        _require(f"{key}.{name}", value, 0 <= value <= 1, "in 0..1")
+
+
+def _require(key: str, value: Any, holds: bool, remedy: str) -> None:
+    if not holds:
+        raise UserError(f"key '{key}' is {value}: must be {remedy}")

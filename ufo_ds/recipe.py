@@ -1,0 +1,231 @@
+"""The one typed schema of a run. Every key of a recipe is a field here, with its unit; nothing here needs torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass
+class ModelConfig:
+    """The shared trunk."""
+
+    trunk: str = "vit_base_patch16_224"
+    """Name of any timm vision transformer (`timm.list_models("*vit*")`, `eva02*`, ...)."""
+    trunk_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of timm's `create_model`, e.g. `{embed_dim: 128, depth: 4, num_heads: 4}`."""
+    pretrained: bool = True
+    """Start the trunk from timm's published weights."""
+    pretrained_file: str | None = None
+    """A local file with those weights (safetensors, or a `weights_only` pickle), instead of the download."""
+    depths: int = 4
+    """How many depths of the trunk the heads see, evenly spaced, the last block among them."""
+    drop_path: float = 0.0
+    """Stochastic depth rate of the last block (linear from 0 in the first)."""
+    checkpointing: Literal["none", "torch", "fairscale", "deepspeed"] = "torch"
+    """Activation checkpointing of each block: `torch` (non-reentrant), `fairscale` (activations offloaded to the
+    CPU), `deepspeed` (its own, for partitioned activations), or `none`."""
+
+
+@dataclass
+class ClsConfig:
+    """Fine-grained classification."""
+
+    batch: int = 16
+    """Images a step on each rank."""
+    weight: float = 1.0
+    """Factor on the loss."""
+    size: tuple[int, int] = (448, 448)
+    """(height, width) of the network's input in pixels."""
+    crop_scale: tuple[float, float] = (0.4, 1.0)
+    """Share of the image's area that a training crop covers (smallest, largest)."""
+    hflip: float = 0.5
+    """Probability of mirroring a training image."""
+    color_jitter: float = 0.3
+    """Strength of brightness, contrast and saturation jitter, 0..1."""
+    balanced: bool = True
+    """Draw every class equally often."""
+    label_smoothing: float = 0.1
+    """Probability mass spread evenly over all classes."""
+    dropout: float = 0.0
+    """Dropout before the classifier."""
+
+
+@dataclass
+class DetConfig:
+    """Traffic-sign detection."""
+
+    batch: int = 2
+    """Images a step on each rank."""
+    weight: float = 0.2
+    """Factor on the loss. A set-prediction loss starts near 18 where the others start below 3."""
+    size: tuple[int, int] = (1280, 1280)
+    """(height, width) of the canvas that an image is fitted into, in pixels."""
+    scale_jitter: tuple[float, float] = (0.6, 1.6)
+    """Factor on the fitted size in training (smallest, largest)."""
+    hflip: float = 0.0
+    """Probability of mirroring. 0: a mirrored sign may be another sign."""
+    color_jitter: float = 0.3
+    """Strength of brightness, contrast and saturation jitter, 0..1."""
+    min_visible: float = 0.3
+    """A box cut by a crop stays a target if at least this share of its area is left."""
+    min_box: float = 1.0
+    """Boxes narrower or lower than this on the canvas, in pixels, are no targets."""
+    decoder: Literal["d_fine", "rt_detr_v2"] = "d_fine"
+    """Which transformers decoder, with its matching and losses."""
+    decoder_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further fields of that decoder's transformers config, e.g. `{decoder_layers: 3, num_queries: 100}`."""
+    decoder_weights: str | None = None
+    """A local safetensors file of a published checkpoint of that decoder; what fits in name and shape is taken."""
+    norm: Literal["group", "frozen"] = "group"
+    """What replaces the BatchNorm of the decoder's neck: `group` (GroupNorm) to train from scratch, `frozen` to keep
+    the statistics of `decoder_weights`. BatchNorm itself is noise at a few images a rank, and differs by rank."""
+    levels: tuple[int, ...] = (8, 16, 32)
+    """Strides of the pyramid that the decoder sees, each twice the one before."""
+    width: int = 256
+    """Channels of the pyramid and of the decoder."""
+    nms: float | None = 0.7
+    """Of two predicted boxes of one class with a larger IoU than this, only the likelier counts; null: both do. A
+    set-prediction head needs it the less, the longer it has been trained."""
+
+
+@dataclass
+class SegConfig:
+    """Semantic segmentation."""
+
+    batch: int = 2
+    """Images a step on each rank."""
+    weight: float = 1.0
+    """Factor on the loss."""
+    crop: tuple[int, int] = (720, 1280)
+    """(height, width) of a training crop in pixels."""
+    scale_jitter: tuple[float, float] = (0.5, 2.0)
+    """Factor on the image's size before cropping (smallest, largest)."""
+    hflip: float = 0.5
+    """Probability of mirroring a training image."""
+    color_jitter: float = 0.3
+    """Strength of brightness, contrast and saturation jitter, 0..1."""
+    eval_size: tuple[int, int] | None = None
+    """(height, width) that whole frames are resized to for prediction; null: their own size."""
+    width: int = 256
+    """Channels of the fusion."""
+    aux_weight: float = 0.4
+    """Weight of the auxiliary loss on the middle depth."""
+
+
+@dataclass
+class TasksConfig:
+    """Which tasks are trained, and how."""
+
+    names: list[Literal["cls", "det", "seg"]] | None = None
+    """The tasks of the run; null: every task that has shards."""
+    cls: ClsConfig = field(default_factory=ClsConfig)
+    """Classification."""
+    det: DetConfig = field(default_factory=DetConfig)
+    """Detection."""
+    seg: SegConfig = field(default_factory=SegConfig)
+    """Segmentation."""
+
+
+@dataclass
+class DataConfig:
+    """Where the samples come from."""
+
+    shards: str | None = None
+    """Folder that `shards/build.py` wrote."""
+    workers: int = 2
+    """Reader processes a task on each rank; 0 reads in the training process."""
+    window: int = 4
+    """Shards that are shuffled together."""
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW and its schedule."""
+
+    lr: float = 1e-4
+    """Peak learning rate of the trunk's last block."""
+    head_lr_scale: float = 1.0
+    """Factor on `lr` for the heads."""
+    weight_decay: float = 1e-4
+    """Decoupled weight decay; none on biases, norms and position embeddings."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's moment decay rates."""
+    layer_decay: float = 1.0
+    """Factor on `lr` from each block of the trunk to the one below."""
+    warmup_steps: int = 200
+    """Steps of linear warm-up."""
+    min_lr_scale: float = 0.01
+    """Share of `lr` at the end of the cosine."""
+
+
+@dataclass
+class TrainConfig:
+    """The loop."""
+
+    steps: int | None = 52_000
+    """Optimizer steps; each takes one batch of every task on every rank. null: as `epochs` says."""
+    epochs: float = 10.0
+    """Where `steps` is null: passes over the task that takes the most steps a pass."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """`bf16`: bf16 arithmetic on fp32 weights (DeepSpeed's `torch_autocast`); boxes and their losses stay fp32."""
+    exact_reduce: bool = True
+    """With `bf16`: reduce gradients over the ranks in fp32 (exact) instead of bf16 (half the traffic)."""
+    clip: float = 0.0
+    """Largest norm of the combined gradient over all parameters; 0 does not clip."""
+    eval_every: int = 2_000
+    """Steps between evaluations on val; the last step always evaluates. 0: only the last."""
+    eval_images: int | None = None
+    """Evaluate on the first so many val images of each task; null: all."""
+    checkpoint_every: int = 2_000
+    """Steps between checkpoints; the last step always writes one. 0: only the last."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints are kept."""
+    gallery: int = 6
+    """Val pictures a task in the report."""
+    threads: int | None = None
+    """CPU threads a rank; null: the cores divided by the ranks on this machine."""
+
+
+@dataclass
+class SurgeryConfig:
+    """How the task gradients on the shared trunk are combined."""
+
+    method: Literal["none", "pcgrad"] = "pcgrad"
+    """`none`: plain sum; `pcgrad`: projecting conflicting gradients (arXiv 2001.06782)."""
+
+
+@dataclass
+class TrackingConfig:
+    """Weights & Biases; the local log and the report are always written."""
+
+    wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """`auto`: online where a key is set, else offline."""
+    project: str = "ufo-ds"
+    """wandb project."""
+    name: str | None = None
+    """wandb run name; null: the run folder's name."""
+
+
+@dataclass
+class Recipe:
+    """A whole run."""
+
+    seed: int = 0
+    """Of initialisation, order, augmentation and surgery."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The shared trunk."""
+    tasks: TasksConfig = field(default_factory=TasksConfig)
+    """The tasks."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """The samples."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """AdamW and its schedule."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """The loop."""
+    surgery: SurgeryConfig = field(default_factory=SurgeryConfig)
+    """Combination of the task gradients."""
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    """Weights & Biases."""
+    deepspeed: str | dict[str, Any] = "ds_configs/zero2.json"
+    """DeepSpeed JSON: a path (from the working folder or the project's root), or the settings themselves."""
