@@ -1,0 +1,236 @@
+"""The challenge's submission file as a whole: reading both forms, checking, writing.
+
+A submission is one JSON object with the sections `cls` (image -> class id), `dec` (a list of boxes) and `seg`
+(image -> polygons by class id). `cls` and `seg` come in two forms, a list of single-key objects (what the
+official code writes and reads) or one object (what the challenge's page shows); both are read, either is
+written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ufo_ds.errors import UserError
+from ufo_ds.polygons import Polygons, mask_to_polygons, parse_class_id, parse_contour, polygons_to_mask
+
+__all__ = ["mask_to_polygons", "polygons_to_mask", "read_submission", "write_submission"]
+
+
+# ---- sections: checked, and by image ----
+
+
+def read_labels(value: Any, path: Path) -> dict[str, int]:
+    """The `cls` section, either form -> class id by image name. `UserError` names file and entry."""
+    labels = _by_image(value, path, "cls")
+    for name, label in labels.items():
+        if not is_integer(label):
+            _reject(path, "cls", repr(name), f"{label!r:.40} is no class id", "write an integer")
+    return labels
+
+
+def read_boxes(value: Any, path: Path) -> list[dict[str, Any]]:
+    """The `dec` section, checked: entries with `image_id`, `category_id`, `bbox` (xywh, pixels) and `score`.
+
+    Raises:
+        UserError: names file and entry.
+    """
+    if not isinstance(value, list):
+        _reject(path, "dec", None, f"is {_kind(value)}", "write a list of boxes")
+    for number, entry in enumerate(value):
+        if problem := _box_problem(entry):
+            _reject(path, "dec", str(number), problem,
+                    "write {image_id, category_id, bbox: [x, y, w, h], score}")
+    return value
+
+
+def read_polygons(value: Any, path: Path) -> dict[str, Polygons]:
+    """The `seg` section, either form -> polygons by image name. `UserError` names file and entry."""
+    images = _by_image(value, path, "seg")
+    for name, polygons in images.items():
+        if not isinstance(polygons, dict):
+            _reject(path, "seg", repr(name), f"is {_kind(polygons)}", 'write {"<class id>": [contour, ...]}')
+        for class_id, contours in polygons.items():
+            where = f"{path}: section 'seg', entry {name!r}, class {class_id!r:.40}"
+            parse_class_id(class_id, where)
+            if not isinstance(contours, list):
+                raise UserError(f"{where} is {_kind(contours)}; write a list of contours")
+            for contour in contours:
+                parse_contour(contour, where)
+    return images
+
+
+READERS: dict[str, Callable[[Any, Path], Any]] = {"cls": read_labels, "dec": read_boxes, "seg": read_polygons}
+"""By section: JSON value in either form, path (for messages) -> checked section."""
+
+
+def _by_image(value: Any, path: Path, section: str) -> dict[str, Any]:
+    images: dict[str, Any] = {}
+    for place, name, item in _named(value, path, section):
+        if not name:
+            _reject(path, section, place, "the image has an empty name", "write its file name")
+        if name in images and images[name] != item:
+            _reject(path, section, place, f"{name!r} has stood before with another value", "keep one of them")
+        images[name] = item
+    return images
+
+
+def _named(value: Any, path: Path, section: str) -> Iterator[tuple[str, str, Any]]:
+    """(place for messages, image name, value) of either form."""
+    if isinstance(value, dict):
+        yield from ((repr(name), name, item) for name, item in value.items())
+        return
+    if not isinstance(value, list):
+        _reject(path, section, None, f"is {_kind(value)}", "write a list of single-key objects")
+    for number, entry in enumerate(value):
+        if not isinstance(entry, dict) or len(entry) != 1:
+            what = f"is an object of {len(entry)} keys" if isinstance(entry, dict) else f"is {_kind(entry)}"
+            _reject(path, section, str(number), what, 'write one image an entry, {"<file name>": ...}')
+        yield str(number), *next(iter(entry.items()))
+
+
+def _box_problem(entry: Any) -> str:
+    """What is wrong with an entry of `dec`; empty when nothing is."""
+    if not isinstance(entry, dict):
+        return f"is {_kind(entry)}"
+    for key in ("image_id", "category_id", "bbox", "score"):
+        if key not in entry:
+            return f"has no {key}"
+    for key in ("image_id", "category_id"):
+        if not is_integer(entry[key]):
+            return f"{key} is {entry[key]!r:.40}, no integer"
+    box = entry["bbox"]
+    if not is_box(box):
+        return f"bbox {box!r:.80} is not four finite numbers with width and height of at least 0"
+    return "" if is_finite(entry["score"]) else f"score {entry['score']!r:.40} is no finite number"
+
+
+def is_box(value: Any) -> bool:
+    """Whether a JSON value is a box: [x, y, w, h], finite, w and h of at least 0."""
+    return isinstance(value, list) and len(value) == 4 and all(map(is_finite, value)) and min(value[2:]) >= 0
+
+
+def is_integer(value: Any) -> bool:
+    """Whether a JSON value is an integer that fits 64 bits."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a JSON value is a number that fits a float."""
+    # Integers beyond float's range would raise in isfinite.
+    return is_integer(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _reject(path: Path, section: str, entry: str | None, problem: str, remedy: str) -> NoReturn:
+    place = f"section {section!r}" + (f", entry {entry}:" if entry is not None else "")
+    raise UserError(f"{path}: {place} {problem}; {remedy}")
+
+
+# ---- the file ----
+
+
+def load_submission(path: str | Path) -> dict[str, Any]:
+    """The sections of a submission file as they stand, unchecked; a task's `read_section` checks its own.
+
+    Raises:
+        UserError: unreadable, not JSON, or not an object with some of the three sections.
+    """
+    path = Path(path)
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: is {_kind(value)}; a submission is an object of cls, dec and seg")
+    _check_names(value, path)
+    return value
+
+
+def read_submission(path: str | Path) -> dict[str, Any]:
+    """Read and check a submission whole.
+
+    Returns:
+        The sections that are there, whichever form the file has: `cls` class id by image name, `dec` the list
+        of boxes (`bbox` xywh in pixels), `seg` polygons by image name.
+
+    Raises:
+        UserError: names file, section, entry and remedy.
+    """
+    return {name: READERS[name](value, Path(path)) for name, value in load_submission(path).items()}
+
+
+def write_submission(path: str | Path, sections: Mapping[str, Any], as_objects: bool = False) -> None:
+    """Write a submission, whole or not at all; equal sections give equal bytes.
+
+    Args:
+        path: the JSON file; missing folders are made.
+        sections: `cls`, `dec`, `seg`, or some of them, each in either form.
+        as_objects: `cls` and `seg` as one object each instead of lists of single-key objects.
+
+    Raises:
+        UserError: a section that could not be read back, or a file that cannot be written.
+    """
+    path, value = Path(path), {}
+    _check_names(sections, path)
+    for name in (name for name in READERS if name in sections):
+        section = READERS[name](sections[name], path)
+        as_list = isinstance(section, dict) and not as_objects
+        value[name] = [{image: item} for image, item in section.items()] if as_list else section
+    write_whole(path, json.dumps(value, separators=(",", ":"), allow_nan=False))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Put `text` (ASCII) under `path` so that no reader ever sees half of it. Raises `UserError`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="ascii") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose a writable place") from None
+    finally:
+        with contextlib.suppress(OSError):  # gone after the replacement, or its folder cannot be reached
+            temporary.unlink()
+
+
+def _check_names(sections: Mapping[str, Any], path: Path) -> None:
+    unknown = [name for name in sections if name not in READERS]
+    if not sections or unknown:
+        problem = f"unknown section {unknown[0]!r:.40}" if unknown else "no section at all"
+        hint = " (detection is called dec there)" if "det" in unknown else ""
+        raise UserError(f"{path}: {problem}; a submission has cls, dec and seg{hint}")
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file, strictly: no NaN, no key twice with different values. Raises `UserError`."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_unambiguous,
+                          parse_constant=_no_constant)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give an existing JSON file") from None
+    except RecursionError:
+        raise UserError(f"{path}: nested far too deeply for a submission; write it again") from None
+    except ValueError as error:  # also bad UTF-8 and absurdly long integers
+        raise UserError(f"{path}: not valid JSON: {error}; write it again") from None
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs) and any(value[key] != item for key, item in pairs):
+        twice = next(key for key, item in pairs if value[key] != item)
+        raise ValueError(f"key {twice!r:.60} stands twice in one object with different values")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
