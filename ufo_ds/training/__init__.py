@@ -1,0 +1,1 @@
+"""The run: joins tasks, model, data, surgery and DeepSpeed."""

@@ -1,0 +1,235 @@
+"""Everything a run holds, put together: ranks, engine, streams, surgery, schedule, records."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.scheduler import CosineLRScheduler
+
+from ufo_ds.assembly import build_model, count_parameters, load_fitting, read_metas
+from ufo_ds.command_line import write_recipe
+from ufo_ds.data.batch import Batch
+from ufo_ds.data.schema import TaskMeta
+from ufo_ds.data.shards import open_shards
+from ufo_ds.data.stream import TaskStream, make_order
+from ufo_ds.distributed import ObjectExchange, Ranks, find_device, find_ranks, limit_threads
+from ufo_ds.errors import UserError
+from ufo_ds.recipe import Recipe
+from ufo_ds.surgery.zero import TaskGradients
+from ufo_ds.tasks import get_task
+from ufo_ds.tracking import LOG_NAME, Tracker, write_environment
+from ufo_ds.training.checkpoints import check_resumable, list_checkpoints, load_checkpoint, step_of
+from ufo_ds.training.engine_config import engine_config
+from ufo_ds.training.evaluation import Evaluator, open_split
+from ufo_ds.training.optimizer import make_optimizer, make_schedule
+
+
+@dataclass
+class Session:
+    """A run in progress.
+
+    `best` is the best evaluation so far (`step` and `val`, or empty); `replaced` counts, by task, the undecodable
+    samples of this rank that their successors stood in for.
+    """
+
+    recipe: Recipe
+    run_dir: Path
+    ranks: Ranks
+    device: torch.device
+    metas: dict[str, TaskMeta]
+    engine: Any
+    gradients: TaskGradients
+    schedule: CosineLRScheduler
+    streams: dict[str, TaskStream]
+    evaluator: Evaluator
+    exchange: ObjectExchange
+    tracker: Tracker
+    start_step: int
+    best: dict[str, Any] = field(default_factory=dict)
+    replaced: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of the tasks, in the order of the steps."""
+        return list(self.metas)
+
+    def next_batch(self, task: str) -> Batch:
+        """This rank's next batch of a task, on the device."""
+        return next(self.streams[task]).to(self.device)
+
+    def close(self, failed: bool) -> None:
+        """End readers and records. Process groups end with the process."""
+        for stream in self.streams.values():
+            stream.close()
+        self.tracker.close(failed=failed)
+
+
+def open_session(
+    recipe: Recipe, run_dir: Path, *, resume: bool = False, weights: Path | None = None, command: str = ""
+) -> Session:
+    """Start or resume a run.
+
+    Args:
+        recipe: checked.
+        run_dir: where it writes. Without `resume` it must not hold a run.
+        resume: go on from the newest checkpoint, or start where there is none yet.
+        weights: a folder of weights to start from; heads that do not fit are made anew.
+        command: for `environment.json`.
+
+    Raises:
+        UserError: everything that a user can mend, before the first step.
+    """
+    checkpoint = _find_checkpoint(run_dir, resume)
+    ranks = find_ranks()
+    threads = limit_threads(ranks, recipe.train.threads)
+    metas = read_metas(recipe)
+    recipe.tasks.names = list(metas)
+    recipe.train.steps = recipe.train.steps or _steps_of(recipe, metas, ranks.world)
+    if checkpoint:
+        check_resumable(checkpoint, recipe, ranks.world)
+    settings = engine_config(recipe, list(metas))
+    torch.manual_seed(recipe.seed)  # every rank makes the same model; DeepSpeed broadcasts rank 0's all the same
+    model = build_model(recipe, metas)
+    found = load_fitting(model, weights) if weights else None
+    start_step = step_of(checkpoint) if checkpoint else 0
+    streams = _make_streams(recipe, metas, ranks, start_step)
+    sets = open_split(recipe, metas, "val")
+
+    device, exchange = _start_ranks(ranks)
+    evaluator = Evaluator(recipe, metas, sets, exchange, device)
+    optimizer_model = model.to(device)
+    engine, schedule = _make_engine(optimizer_model, recipe, settings)
+    gradients = TaskGradients(engine, list(metas), recipe.surgery.method, recipe.seed)
+    state = load_checkpoint(engine, checkpoint) if checkpoint else {"step": 0, "best": {}}
+    if ranks.first:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_recipe(recipe, run_dir / "recipe.yaml")
+        write_environment(
+            run_dir, command, world_size=ranks.world, gpus=_gpu_names(device), resumed=checkpoint is not None
+        )
+    tracker = Tracker(
+        run_dir,
+        total_steps=recipe.train.steps,
+        tasks=list(metas),
+        config=dataclasses.asdict(recipe),
+        enabled=ranks.first,
+        wandb_mode=recipe.tracking.wandb,
+        project=recipe.tracking.project,
+        name=recipe.tracking.name,
+        start_step=state["step"],
+    )
+    session = Session(
+        recipe,
+        run_dir,
+        ranks,
+        device,
+        metas,
+        engine,
+        gradients,
+        schedule,
+        streams,
+        evaluator,
+        exchange,
+        tracker,
+        state["step"],
+        state["best"],
+    )
+    _announce(session, model, threads, found, checkpoint)
+    return session
+
+
+def _steps_of(recipe: Recipe, metas: dict[str, TaskMeta], world: int) -> int:
+    """Steps of `train.epochs` passes over the task that needs the most."""
+    a_pass = [
+        meta.splits["train"].samples / (world * getattr(recipe.tasks, name).batch) for name, meta in metas.items()
+    ]
+    return max(1, math.ceil(recipe.train.epochs * max(a_pass)))
+
+
+def _find_checkpoint(run_dir: Path, resume: bool) -> Path | None:
+    checkpoints = list_checkpoints(run_dir / "checkpoints")
+    if not resume and (checkpoints or (run_dir / LOG_NAME).exists()):
+        raise UserError(f"{run_dir}: holds a run already; --resume goes on with it, another --run starts anew")
+    return checkpoints[-1] if checkpoints else None
+
+
+def _start_ranks(ranks: Ranks) -> tuple[torch.device, ObjectExchange]:
+    device = find_device(ranks)
+    if ranks.first and device.type == "cpu":
+        print(
+            "starting DeepSpeed on the CPU; its first start on a machine compiles a communication op, 1-2 minutes",
+            flush=True,
+        )
+    import deepspeed
+    from deepspeed.utils import logger
+
+    logger.setLevel(logging.WARNING)
+    deepspeed.init_distributed(dist_backend="nccl" if device.type == "cuda" else "gloo")
+    return device, ObjectExchange(ranks)
+
+
+def _make_engine(model: torch.nn.Module, recipe: Recipe, settings: dict[str, Any]) -> tuple[Any, CosineLRScheduler]:
+    import deepspeed
+
+    optimizer = make_optimizer(model, recipe.optimizer)
+    schedule = make_schedule(optimizer, recipe.optimizer, recipe.train.steps)
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
+    return engine, schedule
+
+
+def _make_streams(recipe: Recipe, metas: dict[str, TaskMeta], ranks: Ranks, start_step: int) -> dict[str, TaskStream]:
+    streams = {}
+    for name, meta in metas.items():
+        task, config = get_task(name), getattr(recipe.tasks, name)
+        shards = open_shards(recipe.data.shards, name, "train")
+        order = make_order(shards, name, recipe.seed, recipe.data.window, getattr(config, "balanced", False))
+        streams[name] = TaskStream(
+            shards,
+            task.train_transform(config, meta),
+            task.collate,
+            order,
+            batch=config.batch,
+            rank=ranks.rank,
+            world=ranks.world,
+            seed=recipe.seed,
+            start_step=start_step,
+            workers=recipe.data.workers,
+        )
+    return streams
+
+
+def _announce(
+    session: Session, model: torch.nn.Module, threads: int, found: dict[str, list[str]] | None, checkpoint: Path | None
+) -> None:
+    recipe, note = session.recipe, session.tracker.note
+    batches = ", ".join(f"{name} {getattr(recipe.tasks, name).batch}" for name in session.tasks)
+    note(
+        f"{recipe.model.trunk}: {count_parameters(model.trunk) / 1e6:.1f} M shared, "
+        f"{count_parameters(model.heads) / 1e6:.1f} M in {len(session.tasks)} heads; {session.ranks.world} rank(s) of "
+        f"{threads} thread(s) on {session.device.type}; batch a rank: {batches}; {recipe.train.precision}; "
+        f"surgery {recipe.surgery.method}"
+    )
+    if checkpoint:
+        note(f"resumed from {checkpoint}")
+    unseen = [name for name in session.tasks if name not in session.evaluator.sets]
+    if unseen:
+        note(f"no labelled val split, so not evaluated: {', '.join(unseen)}")
+    if found:
+        note(f"from the weights: {', '.join(found['taken'])} whole")
+        if found["remade"]:
+            note(f"made anew, for other classes or shapes: {', '.join(found['remade'])}")
+        if found["absent"]:
+            note(f"made anew, not in the weights: {', '.join(found['absent'])}")
+
+
+def _gpu_names(device: torch.device) -> list[str]:
+    if device.type != "cuda":
+        return []
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
