@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from ufo_ds.distributed import stop
 from ufo_ds.surgery.weightings import combine_weights
 from ufo_ds.surgery.zero import SHARED, TaskGradients
 
@@ -139,3 +140,4 @@ def main():
 
 
 main()
+stop()  # A gloo thread that outlives the interpreter aborts the process, now and then.

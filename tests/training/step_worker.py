@@ -11,6 +11,7 @@ from ufo_ds.assembly import build_model
 from ufo_ds.command_line import recipe_from
 from ufo_ds.data.batch import Batch
 from ufo_ds.data.schema import ClassInfo, TaskMeta
+from ufo_ds.distributed import stop
 from ufo_ds.surgery.zero import TaskGradients
 from ufo_ds.training.engine_config import engine_config
 from ufo_ds.training.optimizer import make_optimizer
@@ -75,3 +76,4 @@ def main():
 
 
 main()
+stop()  # A gloo thread that outlives the interpreter aborts the process, now and then.
