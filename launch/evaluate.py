@@ -38,8 +38,8 @@ def main() -> None:
         raise UserError(f"--seg-classes {arguments.seg_classes}: must be in 1..255")
     import json
 
+    from ufo_ds.files import replace_file
     from ufo_ds.scoring import format_scores, score_submission
-    from ufo_ds.submission import write_whole
 
     scores = score_submission(arguments.submission, truths, arguments.seg_classes)
     for name, score in scores.tasks.items():
@@ -48,7 +48,7 @@ def main() -> None:
     sys.stdout.reconfigure(errors="backslashreplace")  # class names may hold what the terminal cannot show
     print(format_scores(scores, arguments.per_class))
     if arguments.json:
-        write_whole(arguments.json, json.dumps(scores.as_json(), indent=1) + "\n")
+        replace_file(arguments.json, json.dumps(scores.as_json(), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ def _split_meta(plan: SplitPlan, results: list[ShardResult]) -> SplitMeta:
 
 def _nothing(name: str, split: SplitMeta) -> str:
     if not split.found:
-        return f"the {name} split's folder is empty"
+        return f"the {name} split's folder is empty; put its files there, or remove the folder and its list"
     first = split.rejected[0]
     problem = f"none of the {split.found} files of the {name} split can be used"
     return f"{problem} (the first: {printable(first.file)}: {first.reason})"

@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from shards.pack import ShardResult, state_path
-from ufo_ds.data.schema import META_NAME, TaskMeta, read_index, replace_file
+from ufo_ds.data.schema import META_NAME, TaskMeta, read_index
 from ufo_ds.errors import UserError
+from ufo_ds.files import replace_file
 
 _OURS = re.compile(r"(train|val|test)-\d{6}\.(tar|idx)")
 _RECORD = ".build.json"
@@ -92,7 +93,7 @@ class TaskFolder:
             if _OURS.fullmatch(path.name) and path.name not in names:
                 path.unlink()
         record = {"plan": fingerprint, "shards": {name: result.text() for name, result in kept.items()}}
-        replace_file(self.path / _RECORD, (json.dumps(record, indent=1) + "\n").encode("ascii"))
+        replace_file(self.path / _RECORD, json.dumps(record, indent=1) + "\n")
         for note in self.path.glob(".*.state"):
             note.unlink()
         meta.write(self.out)

@@ -14,8 +14,9 @@ from typing import BinaryIO
 from shards.layouts import Boxes, Sample, Source
 from shards.plan import ShardPlan
 from shards.verify import UnfitError, check_boxes, check_image, check_mask, read_source
-from ufo_ds.data.schema import Member, Rejection, ShardInfo, escape_stem, replace_file, write_index
+from ufo_ds.data.schema import Member, Rejection, ShardInfo, escape_stem, write_index
 from ufo_ds.errors import UserError
+from ufo_ds.files import replace_file
 
 _BLOCK = 512
 _RECORD = 20 * _BLOCK
@@ -112,7 +113,7 @@ def _write_shard(plan: ShardPlan, tick: Callable[[int], object]) -> ShardResult:
     index = path.with_name(info.index_name)
     write_index(index, samples)
     result = ShardResult(plan.fingerprint, info, _file_sha256(index), rejected)
-    replace_file(note, result.text().encode("ascii"))
+    replace_file(note, result.text())
     return result
 
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from ufo_ds import command_line
-from ufo_ds.data.schema import META_NAME, TASKS, ClassInfo, TaskMeta, replace_file
+from ufo_ds.data.schema import META_NAME, TASKS, ClassInfo, TaskMeta
 from ufo_ds.data.shards import local_folder
 from ufo_ds.errors import UserError
+from ufo_ds.files import replace_file
 from ufo_ds.model.joint import JointModel
 from ufo_ds.model.trunk import Trunk
 from ufo_ds.recipe import Recipe
@@ -26,21 +27,26 @@ FORMAT = 1
 
 
 def read_metas(recipe: Recipe) -> dict[str, TaskMeta]:
-    """What the shards of each task of the run hold; the recipe's tasks, or every task that has shards.
+    """What the shards of each task of the run hold; the recipe's tasks, or every task with shards to train on.
 
     Raises:
-        UserError: no shards given, or none for a task.
+        UserError: no shards given, none for a task, or a build that is not finished.
     """
     if not recipe.data.shards:
         raise UserError("key 'data.shards' is not set: give the folder that shards/build.py wrote, --data.shards DIR")
     root = local_folder(recipe.data.shards)
-    names = recipe.tasks.names or [name for name in TASKS if (root / name / META_NAME).is_file()]
+    names = recipe.tasks.names or [name for name in TASKS if (root / name).is_dir()]
     if not names:
         raise UserError(
             f"{root}: no shards here (no <task>/{META_NAME}); key 'data.shards' names the folder that "
             "shards/build.py wrote"
         )
-    return {name: TaskMeta.read(root, name) for name in TASKS if name in names}
+    metas = {name: TaskMeta.read(root, name) for name in TASKS if name in names}
+    if not recipe.tasks.names:  # a download may bring test images of a task that it has no labels for
+        metas = {name: meta for name, meta in metas.items() if "train" in meta.splits}
+    if not metas:
+        raise UserError(f"{root}: no task here has a train split; build one with shards/build.py")
+    return metas
 
 
 def build_model(recipe: Recipe, metas: Mapping[str, TaskMeta]) -> JointModel:
@@ -82,7 +88,7 @@ def save_weights(
         },
         **(figures or {}),
     }
-    replace_file(folder / CONFIG, json.dumps(config, indent=1).encode())
+    replace_file(folder / CONFIG, json.dumps(config, indent=1))
 
 
 def find_weights(path: Path) -> Path:

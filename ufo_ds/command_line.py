@@ -203,10 +203,15 @@ def _build(schema: type, values: dict[str, Any]) -> Any:
 
 
 def _one_line(text: str) -> str:
-    text = " ".join(text.replace("Parser key", "key").split())
-    # A union's report lists every subtype; the first complaint is the one that tells.
-    union = re.match(r"(key \S+).*? Errors: - (.*?)(?: - |$)", text)
-    return f"{union[1]} {union[2]}" if union else text
+    """What jsonargparse says over several lines, as `key '...' is ...: expected ...`."""
+    key = re.search(r'Parser key "([^"]+)"', text)
+    expected = re.findall(r"Expected an? (.+?)(?:\. Got value: .*)?$", text, re.M)
+    wanted = [kind for kind in expected if "NoneType" not in kind]
+    given = re.findall(r"(?:Got|Given) value: (.*)$", text, re.M)
+    if not key or not wanted:
+        return " ".join(text.split())
+    kind = re.sub(r"<class '(\w+)'>", r"\1", wanted[0]).replace("typing.Literal", "one of ")
+    return f"key '{key[1]}'{f' is {given[-1]}' if given else ''}: expected {kind}"
 
 
 def check_recipe(recipe: Recipe) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ufo_ds
+from ufo_ds.files import replace_file
 
 ENVIRONMENT_NAME = "environment.json"
 PACKAGES = ("torch", "torchvision", "deepspeed", "timm", "transformers", "torchjd", "webdataset", "numpy",
@@ -41,9 +42,7 @@ def write_environment(run_dir: Path, command: str | Sequence[str], *, gpus: Sequ
         with contextlib.suppress(ValueError):
             before = json.loads(path.read_text(encoding="utf-8"))
             found["earlier"] = [*before.pop("earlier", []), before]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    replace_file(path, json.dumps(found, indent=1) + "\n")
 
 
 def describe_environment(command: str | Sequence[str], *, gpus: Sequence[str] = (),

@@ -8,15 +8,14 @@ written.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ufo_ds.errors import UserError
+from ufo_ds.files import replace_file
 from ufo_ds.polygons import Polygons, mask_to_polygons, parse_class_id, parse_contour, polygons_to_mask
 
 __all__ = ["mask_to_polygons", "polygons_to_mask", "read_submission", "write_submission"]
@@ -183,24 +182,7 @@ def write_submission(path: str | Path, sections: Mapping[str, Any], as_objects: 
         section = READERS[name](sections[name], path)
         as_list = isinstance(section, dict) and not as_objects
         value[name] = [{image: item} for image, item in section.items()] if as_list else section
-    write_whole(path, json.dumps(value, separators=(",", ":"), allow_nan=False))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Put `text` (ASCII) under `path` so that no reader ever sees half of it. Raises `UserError`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="ascii") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose a writable place") from None
-    finally:
-        with contextlib.suppress(OSError):  # gone after the replacement, or its folder cannot be reached
-            temporary.unlink()
+    replace_file(path, json.dumps(value, separators=(",", ":"), allow_nan=False))
 
 
 def _check_names(sections: Mapping[str, Any], path: Path) -> None:

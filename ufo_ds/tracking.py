@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ufo_ds.environment import write_environment
+from ufo_ds.files import replace_file
 from ufo_ds.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -132,15 +133,14 @@ def cut_log(path: Path, last_step: int) -> None:
     """
     if not path.exists():
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    before = 0
-    with path.open(encoding="utf-8", errors="replace") as old, temporary.open("w", encoding="utf-8") as new:
-        for line in old:
+    kept, before = [], 0
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
             step = _step_of(line)
             if before < step <= last_step:
-                new.write(line)
+                kept.append(line)
                 before = step
-    os.replace(temporary, path)
+    replace_file(path, "".join(kept))
 
 
 def _step_of(line: str) -> int:

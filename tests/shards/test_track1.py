@@ -412,7 +412,8 @@ REFUSED = {
     "no name": (image0(file_name=None), "images[0].file_name: None is not a bare file name"),
     "absolute": (image0(file_name="/etc/passwd"), "images[0].file_name: '/etc/passwd' is not a bare file name"),
     "empty split": (lambda d: [p.unlink() for p in d.image("cls", "val", "").iterdir()],
-                    "cls: the val split's folder is empty; no cls/meta.json is written"),
+                    "cls: the val split's folder is empty; put its files there, or remove the folder and its list; "
+                    "no cls/meta.json is written"),
     "all bad": (lambda d: [p.write_bytes(b"") for p in d.image("seg", "val", "").iterdir()],
                 "seg: none of the 3 files of the val split can be used (the first: val_0.jpg: not a readable"),
 }  # fmt: skip

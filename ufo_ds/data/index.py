@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ufo_ds.errors import UserError
+from ufo_ds.files import replace_file
 
 _VERSION = "v1.2"
 
@@ -28,25 +28,11 @@ class Member(NamedTuple):
     name: str
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write `data` to `path`; at any moment the old file or the whole new one stands there, also on disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def write_index(path: str | Path, samples: Sequence[Sequence[Member]]) -> None:
     """Write the index of a shard atomically: its samples in order, each as its members in order."""
     lines = [f"{_VERSION} {len(samples)}"]
     lines += [" ".join(f"{m.ext} {m.offset} {m.size} {m.name}" for m in members) for members in samples]
-    replace_file(Path(path), ("\n".join(lines) + "\n").encode("ascii"))
+    replace_file(Path(path), "\n".join(lines) + "\n")
 
 
 def read_index(path: str | Path) -> list[list[Member]]:

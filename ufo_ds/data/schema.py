@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from ufo_ds.data.index import Member, read_index, replace_file, write_index
+from ufo_ds.data.index import Member, read_index, write_index
 from ufo_ds.errors import UserError
+from ufo_ds.files import replace_file
 
 __all__ = [
     "FORMAT", "IGNORE_ID", "META_NAME", "SPLITS", "TASKS", "ClassInfo", "Member", "RawSample", "Rejection",
     "ShardInfo", "SplitMeta", "TaskMeta", "Unmatched", "escape_stem", "file_name_of", "read_index",
-    "replace_file", "unescape_key", "write_index",
+    "unescape_key", "write_index",
 ]  # fmt: skip
 
 TASKS = ("cls", "det", "seg")
@@ -198,7 +199,7 @@ class TaskMeta:
         path = Path(shards_root) / self.task / META_NAME
         plain = replace(self, splits=dict(self.splits))  # asdict rebuilds a dict subclass entry by entry
         value = {"format": FORMAT, **asdict(plain)}
-        replace_file(path, (json.dumps(value, indent=1) + "\n").encode("ascii"))
+        replace_file(path, json.dumps(value, indent=1) + "\n")
         return path
 
 

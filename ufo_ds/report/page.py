@@ -14,9 +14,8 @@ import numpy as np
 from markupsafe import Markup
 
 import ufo_ds
-from ufo_ds.data.index import replace_file
 from ufo_ds.drawing import mask_colours
-from ufo_ds.errors import UserError
+from ufo_ds.files import replace_file
 from ufo_ds.report.charts import sparkline
 from ufo_ds.report.curves import (
     FIGURE_TITLES,
@@ -69,11 +68,7 @@ def write_report(run_dir: Path, out: Path, scores: Mapping[str, Any] | None = No
                                      trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters["sha256"] = _sha256
     page = environment.get_template("report.html.j2").render(_content(record, scores or {}, title))
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(out, page.encode("utf-8", errors="replace"))
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror}); give another --out") from None
+    replace_file(out, page.encode("utf-8", errors="replace"))
     return out
 
 

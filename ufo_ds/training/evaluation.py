@@ -13,9 +13,10 @@ import torch
 
 from ufo_ds.assembly import average_score
 from ufo_ds.data.decode import decode_image
-from ufo_ds.data.schema import RawSample, TaskMeta, replace_file
+from ufo_ds.data.schema import RawSample, TaskMeta
 from ufo_ds.data.shards import ShardSet, open_shards
 from ufo_ds.distributed import ObjectExchange
+from ufo_ds.files import replace_file
 from ufo_ds.model.joint import JointModel
 from ufo_ds.prediction import predictions
 from ufo_ds.recipe import Recipe
@@ -115,4 +116,4 @@ def write_gallery(run_dir: Path, pictures: Mapping[str, list[np.ndarray]]) -> No
 def write_scores(run_dir: Path, step: int, scores: Mapping[str, Any], best: Mapping[str, Any]) -> None:
     """Write `RUN/scores.json`: the last evaluation and the best one."""
     text = json.dumps({"step": step, "val": scores, "best": best}, indent=1)
-    replace_file(run_dir / "scores.json", text.encode())
+    replace_file(run_dir / "scores.json", text)

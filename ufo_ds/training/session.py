@@ -154,6 +154,8 @@ def _steps_of(recipe: Recipe, metas: dict[str, TaskMeta], world: int) -> int:
 
 
 def _find_checkpoint(run_dir: Path, resume: bool) -> Path | None:
+    if run_dir.exists() and not run_dir.is_dir():
+        raise UserError(f"{run_dir}: is a file; --run takes a folder, which is made where absent")
     checkpoints = list_checkpoints(run_dir / "checkpoints")
     if not resume and (checkpoints or (run_dir / LOG_NAME).exists()):
         raise UserError(f"{run_dir}: holds a run already; --resume goes on with it, another --run starts anew")
