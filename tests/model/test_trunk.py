@@ -25,6 +25,7 @@ def noise(*shape):
         ("vit_base_patch14_dinov2", {"depth": 3, "embed_dim": 48, "num_heads": 3}),
         ("vit_base_patch16_dinov3", {"depth": 3, "embed_dim": 48, "num_heads": 3}),
         ("eva02_tiny_patch14_224", {"depth": 3, "embed_dim": 48, "num_heads": 3}),
+        ("vit_tiny_r_s16_p8_224", {**TINY, "patch_size": 2}),
     ],
 )
 def test_any_timm_vit_takes_any_size_and_trains_all_its_parameters(name, options):

@@ -98,7 +98,8 @@ def _create_vit(config: ModelConfig) -> nn.Module:
 
 
 def _patch_size(vit: nn.Module) -> int:
-    size = vit.patch_embed.patch_size
+    # Not `patch_size`: a hybrid's patches are cut from the maps of its convolutional stem.
+    size = vit.patch_embed.feat_ratio(as_scalar=False)
     high, wide = (size, size) if isinstance(size, int) else size
     if high != wide:
         raise UserError(f"key 'model.trunk': patches of {high} x {wide} pixels; only square ones are supported")
