@@ -157,7 +157,9 @@ def _find_checkpoint(run_dir: Path, resume: bool) -> Path | None:
     if run_dir.exists() and not run_dir.is_dir():
         raise UserError(f"{run_dir}: is a file; --run takes a folder, which is made where absent")
     checkpoints = list_checkpoints(run_dir / "checkpoints")
-    if not resume and (checkpoints or (run_dir / LOG_NAME).exists()):
+    log = run_dir / LOG_NAME
+    # An empty log is a start that failed before its first step: nothing that another start could overwrite.
+    if not resume and (checkpoints or (log.exists() and log.stat().st_size)):
         raise UserError(f"{run_dir}: holds a run already; --resume goes on with it, another --run starts anew")
     return checkpoints[-1] if checkpoints else None
 
