@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ufo_ds import drawing
+from ufo_ds import drawing, lettering
 from ufo_ds.data.schema import ClassInfo, TaskMeta
 from ufo_ds.tasks.classification.picture import picture as class_picture
 from ufo_ds.tasks.classification.score import ClassPrediction
@@ -66,11 +66,11 @@ def test_label_stays_inside_the_picture():
 
 def test_text_without_the_fonts_of_opencv_5(monkeypatch):
     monkeypatch.delattr(cv2, "FontFace", raising=False)
-    drawing._font.cache_clear()
+    lettering._font.cache_clear()
     image = GREY.copy()
     drawing.write(image, "sign", (10, 20), (0, 0, 0), 13)
     assert (image != GREY).any() and drawing.text_width("sign", 13) > drawing.text_width("s", 13)
-    drawing._font.cache_clear()
+    lettering._font.cache_clear()
 
 
 def test_shorten():

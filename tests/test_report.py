@@ -134,7 +134,7 @@ def test_page_of_a_whole_run(run):
     names = [series["n"] for series in charts[0]["s"]]
     assert names == ["Average", "Classification, Top-1", "Detection, mAP50", "Segmentation, mIoU"]
     assert page.count("img") == 6
-    assert page.count("svg") == len(charts) + 4  # a small curve in each card
+    assert page.count("svg") == len(charts) + 4 + 1  # a small curve in each card, and a heat map
 
 
 def test_page_is_self_contained(run):

@@ -97,6 +97,24 @@ def test_flatten_takes_a_record_without_surgery():
     assert flatten({"step": 1, "loss": {"cls": 1}, "surgery": None}) == {"train/loss/cls": 1}
 
 
+def test_flatten_the_trunks_blocks():
+    row = record(1)
+    row["surgery"] |= {"norm_ratio": None, "solver_failed": True, "blocks": {
+        "names": ["stem", "block 0"], "pairs": ["cls-det"], "cosine": [[0.5], [None]], "conflicts": [0, 1.0],
+        "grad_norm": {"cls": [1, 2], "det": [3, 4]}}}
+    flat = flatten(row)
+    assert math.isnan(flat["surgery/norm_ratio"]) and flat["surgery/solver_failed"] == 1.0
+    assert flat["surgery/blocks/stem/conflicts"] == 0 and flat["surgery/blocks/block_0/conflicts"] == 1
+    assert flat["surgery/blocks/stem/cosine/cls-det"] == 0.5
+    assert math.isnan(flat["surgery/blocks/block_0/cosine/cls-det"])
+    assert "surgery/solver_failed" not in flatten(record(1))
+
+
+def test_flatten_takes_a_step_without_a_gram_matrix():
+    flat = flatten({"step": 1, "surgery": {"tasks": ["cls", "det"], "weights": [1.0, 2.0]}})
+    assert flat == {"surgery/weight/cls": 1.0, "surgery/weight/det": 2.0}
+
+
 # ---- terminal ----
 
 
@@ -139,6 +157,8 @@ def test_wandb_offline_for_real(tmp_path, monkeypatch, capfd):
     (offline,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
     assert next(offline.glob("*.wandb")).stat().st_size > 0
     assert list(offline.glob("files/media/images/pictures/*.jpg"))
+    assert list(offline.glob("files/media/images/surgery/conflicts_over_time*.png"))
+    assert not list(offline.glob("files/media/images/surgery/conflicts_over_depth*.png"))
     captured = capfd.readouterr()
     assert "wandb" not in captured.out + captured.err
 

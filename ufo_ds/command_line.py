@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from ufo_ds.errors import UserError
-from ufo_ds.recipe import Recipe
+from ufo_ds.recipe import Recipe, SurgeryConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -219,6 +219,7 @@ def check_recipe(recipe: Recipe) -> None:
     tasks, train, optimizer = recipe.tasks, recipe.train, recipe.optimizer
     _require("train.steps", train.steps, train.steps is None or train.steps > 0, "at least 1, or null")
     _require("train.epochs", train.epochs, train.epochs > 0, "above 0")
+    _require("train.accumulate", train.accumulate, train.accumulate > 0, "at least 1")
     _require("train.clip", train.clip, train.clip >= 0, "0 (off) or more")
     _require("train.keep_checkpoints", train.keep_checkpoints, train.keep_checkpoints > 0, "at least 1")
     for key in ("eval_every", "checkpoint_every", "gallery"):
@@ -237,6 +238,7 @@ def check_recipe(recipe: Recipe) -> None:
     if tasks.names is not None:
         unique = len(set(tasks.names)) == len(tasks.names) > 0
         _require("tasks.names", tasks.names, unique, "one or more of cls, det, seg, each once; null for all")
+    _check_surgery(recipe.surgery)
     for name in ("cls", "det", "seg"):
         _check_task(f"tasks.{name}", getattr(tasks, name))
     levels = tasks.det.levels
@@ -250,6 +252,15 @@ def check_recipe(recipe: Recipe) -> None:
     nms = tasks.det.nms
     _require("tasks.det.nms", nms, nms is None or 0 < nms <= 1, "in (0, 1], or null")
     _require("tasks.cls.label_smoothing", tasks.cls.label_smoothing, 0 <= tasks.cls.label_smoothing < 1, "in [0, 1)")
+
+
+def _check_surgery(config: SurgeryConfig) -> None:
+    _require("surgery.every", config.every, config.every >= 0, "0 or more")
+    _require("surgery.gradvac_beta", config.gradvac_beta, 0 <= config.gradvac_beta <= 1, "in 0..1")
+    for name in ("cagrad_c", "tbgc_clip"):
+        _require(f"surgery.{name}", getattr(config, name), getattr(config, name) >= 0, "0 or more")
+    for name in ("uncertainty_lr", "famo_lr"):
+        _require(f"surgery.{name}", getattr(config, name), getattr(config, name) > 0, "above 0")
 
 
 def _check_task(key: str, config: Any) -> None:

@@ -12,7 +12,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-Colour = tuple[int, int, int]
+from ufo_ds.lettering import Colour, shorten, text_width, write
+
 Box = tuple[int, int, int, int]
 """x1, y1, x2, y2 in pixels."""
 
@@ -103,39 +104,9 @@ def fit_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 # ---- text ----
 
 
-@lru_cache(maxsize=1)
-def _font() -> object | None:
-    """OpenCV 5 brings a font with many scripts; OpenCV 4 has stroked Latin letters only."""
-    return cv2.FontFace("uni") if hasattr(cv2, "FontFace") else None
-
-
 def text_size(width: int) -> int:
     """Height of letters for a picture of `width` pixels, legible also where it is shown smaller."""
     return max(13, min(width // 27, 24))
-
-
-def text_width(text: str, size: int) -> int:
-    """Width of `text` in letters of `size`, pixels."""
-    if _font() is None:
-        return cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size / 31, 1)[0][0]
-    return cv2.getTextSize((10_000, 100), text, (0, 0), _font(), size)[2]
-
-
-def shorten(text: str, width: int, size: int) -> str:
-    """`text`, cut with an ellipsis to at most `width` pixels."""
-    if text_width(text, size) <= width:
-        return text
-    while text and text_width(text + "...", size) > width:
-        text = text[:-1]
-    return text.rstrip() + "..."
-
-
-def write(image: np.ndarray, text: str, xy: tuple[int, int], colour: Colour, size: int) -> None:
-    """Write in place; `xy` is the left end of the base line."""
-    if _font() is None:
-        cv2.putText(image, text, xy, cv2.FONT_HERSHEY_SIMPLEX, size / 31, colour, 1, cv2.LINE_AA)
-    else:
-        cv2.putText(image, text, xy, colour, _font(), size)
 
 
 def label(image: np.ndarray, text: str, xy: tuple[int, int], colour: Colour) -> Box:

@@ -32,7 +32,7 @@ class ClsConfig:
     """Fine-grained classification."""
 
     batch: int = 16
-    """Images a step on each rank."""
+    """Images a micro-batch on each rank; a step takes `train.accumulate` of them."""
     weight: float = 1.0
     """Factor on the loss."""
     size: tuple[int, int] = (448, 448)
@@ -56,7 +56,7 @@ class DetConfig:
     """Traffic-sign detection."""
 
     batch: int = 2
-    """Images a step on each rank."""
+    """Images a micro-batch on each rank; a step takes `train.accumulate` of them."""
     weight: float = 0.2
     """Factor on the loss. A set-prediction loss starts near 18 where the others start below 3."""
     size: tuple[int, int] = (1280, 1280)
@@ -94,7 +94,7 @@ class SegConfig:
     """Semantic segmentation."""
 
     batch: int = 2
-    """Images a step on each rank."""
+    """Images a micro-batch on each rank; a step takes `train.accumulate` of them."""
     weight: float = 1.0
     """Factor on the loss."""
     crop: tuple[int, int] = (720, 1280)
@@ -171,6 +171,8 @@ class TrainConfig:
     """`bf16`: bf16 arithmetic on fp32 weights (DeepSpeed's `torch_autocast`); boxes and their losses stay fp32."""
     exact_reduce: bool = True
     """With `bf16`: reduce gradients over the ranks in fp32 (exact) instead of bf16 (half the traffic)."""
+    accumulate: int = 1
+    """Micro-batches of `tasks.<task>.batch` images that each task takes a step, one after another."""
     clip: float = 0.0
     """Largest norm of the combined gradient over all parameters; 0 does not clip."""
     eval_every: int = 2_000
@@ -187,12 +189,44 @@ class TrainConfig:
     """CPU threads a rank; null: the cores divided by the ranks on this machine."""
 
 
+SurgeryMethod = Literal[
+    "none", "pcgrad", "gradvac", "mgda", "imtl_g", "aligned_mtl", "cagrad", "upgrad", "dualproj", "nash_mtl",
+    "tbgc", "static", "random", "uncertainty", "famo",
+]  # fmt: skip
+
+
 @dataclass
 class SurgeryConfig:
-    """How the task gradients on the shared trunk are combined."""
+    """How the task gradients on the shared trunk are combined; docs/surgery.md says which method to pick."""
 
-    method: Literal["none", "pcgrad"] = "pcgrad"
-    """`none`: plain sum; `pcgrad`: projecting conflicting gradients (arXiv 2001.06782)."""
+    method: SurgeryMethod = "pcgrad"
+    """On the gradients: `pcgrad` (arXiv 2001.06782), `gradvac` (2010.05874), `mgda` (1810.04650), `imtl_g` (ICLR 2021),
+    `aligned_mtl` (2305.19000), `cagrad` (2110.14048), `upgrad` and `dualproj` (2406.16232), `nash_mtl` (2202.01017),
+    `tbgc` (2307.03465). On the losses: `none` (plain sum), `static` (fixed weights), `random` (2111.10603),
+    `uncertainty` (1705.07115), `famo` (2306.03792). All give ones where gradients are orthogonal and of equal norm."""
+    every: int = 1
+    """Steps between two Gram matrices; in between, the weights stay and no gradients are kept apart. 0: never, for
+    the methods on the losses, which use it for the log alone."""
+    scope: Literal["trunk", "block"] = "trunk"
+    """`trunk`: one Gram matrix and one set of weights; `block`: one for each block of the trunk."""
+    log_blocks: bool = False
+    """Log cosines and norms for each block of the trunk."""
+    self_test: bool = True
+    """Compare DeepSpeed's gradient partitions with plain autograd before the first step; a mismatch stops the run."""
+    static_weights: dict[str, float] = field(default_factory=dict)
+    """`static`: a positive weight for each task; only their ratios count."""
+    gradvac_beta: float = 0.5
+    """`gradvac`: how fast the target cosines follow, 0..1."""
+    cagrad_c: float = 0.4
+    """`cagrad`: radius of the ball around the mean gradient, as a share of its norm."""
+    aligned_scale: Literal["min", "median", "rmse"] = "min"
+    """`aligned_mtl`: which singular value all are brought to."""
+    tbgc_clip: float = 0.0
+    """`tbgc`: largest norm of a task's gradient on the trunk before all are brought to one norm; 0 does not clip."""
+    uncertainty_lr: float = 0.01
+    """`uncertainty`: Adam's learning rate for the log-variances."""
+    famo_lr: float = 0.025
+    """`famo`: Adam's learning rate for the logits."""
 
 
 @dataclass

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ufo_ds.columns import flatten
 from ufo_ds.environment import write_environment
 from ufo_ds.files import replace_file
 from ufo_ds.terminal import Terminal
@@ -82,10 +83,10 @@ class Tracker:
         self._log.flush()
         self._terminal.show(row)
         if self._wandb:
-            self._wandb.log({"step": row["step"], **flatten(row)})
+            self._wandb.log(row["step"], flatten(row))
 
     def images(self, step: int, pictures: Mapping[str, Sequence[np.ndarray]]) -> None:
-        """Show pictures (RGB uint8 [H, W, 3]) by task in wandb."""
+        """Show pictures (RGB uint8 [H, W, 3]) by task in wandb, and the conflicts of the task gradients so far."""
         if self.enabled and self._wandb:
             self._wandb.images(step, pictures)
 
@@ -154,44 +155,6 @@ def _step_of(line: str) -> int:
 # ---- wandb ----
 
 
-def flatten(row: Mapping[str, Any]) -> dict[str, float]:
-    """A step's JSON object -> numbers by name, in the name spaces `train/`, `val/`, `perf/`, `surgery/`.
-
-    None, which stands for a number that is not finite, becomes NaN.
-    """
-    surgery = row.get("surgery") or {}
-    names = surgery.get("tasks", [])
-    tree = {
-        "train": {**{key: row[key] for key in ("lr", "grad_norm", "epoch", "loss") if key in row},
-                  **row.get("loss_parts", {})},
-        "val": row.get("val", {}),
-        "perf": row.get("perf", {}),
-        "surgery": {"grad_norm": surgery.get("grad_norm", {}),
-                    "weight": dict(zip(names, surgery.get("weights", []), strict=False))},
-    }
-    flat = dict(_leaves(tree, ""))
-    for i, row_of_cosines in enumerate(surgery.get("cosine") or []):
-        for j in range(i):
-            flat[f"surgery/cosine/{names[j]}-{names[i]}"] = _number(row_of_cosines[j])
-    if "conflicts" in surgery:
-        flat["surgery/conflicts"] = _number(surgery["conflicts"])
-    return flat
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str) -> list[tuple[str, float]]:
-    leaves: list[tuple[str, float]] = []
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            leaves += _leaves(value, f"{prefix}{key}/")
-        elif value is None or isinstance(value, int | float):
-            leaves.append((prefix + key, _number(value)))
-    return leaves
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
 def _resolve_mode(mode: str) -> str:
     if mode != "auto":
         return mode
@@ -234,7 +197,10 @@ class _Wandb:
             folder.mkdir(exist_ok=True)
             import wandb
 
+            from ufo_ds.heatmap_picture import ConflictHistory
+
             self._picture = wandb.Image
+            self._history = ConflictHistory()
             known = {key: value for key, value in _SETTINGS.items() if key in wandb.Settings.model_fields}
             self._run = wandb.init(
                 dir=str(run_dir), mode=mode, id=_run_id(folder / _WANDB_ID, resumed),
@@ -248,14 +214,20 @@ class _Wandb:
             return _one_line(error)
         return None
 
-    def log(self, values: Mapping[str, Any]) -> None:
-        self._try(lambda run: run.log(dict(values)))
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        def send(run: Any) -> None:
+            self._history.add(step, values)
+            run.log({"step": step, **values})
+
+        self._try(send)
 
     def images(self, step: int, pictures: Mapping[str, Sequence[np.ndarray]]) -> None:
         def send(run: Any) -> None:
             shown = {f"pictures/{task}": [self._picture(image, file_type="jpg") for image in _of_one_size(images)]
                      for task, images in pictures.items()}
-            run.log({"step": step, **shown})
+            maps = {f"surgery/{name}": self._picture(image, file_type="png")
+                    for name, image in self._history.pictures().items()}
+            run.log({"step": step, **shown, **maps})
 
         self._try(send)
 

@@ -12,7 +12,9 @@ from ufo_ds.command_line import recipe_from
 from ufo_ds.data.batch import Batch
 from ufo_ds.data.schema import ClassInfo, TaskMeta
 from ufo_ds.distributed import stop
-from ufo_ds.surgery.zero import TaskGradients
+from ufo_ds.recipe import SurgeryConfig
+from ufo_ds.surgery.task_gradients import TaskGradients
+from ufo_ds.surgery.zero import hold_partitions
 from ufo_ds.training.engine_config import engine_config
 from ufo_ds.training.optimizer import make_optimizer
 
@@ -56,14 +58,14 @@ def main():
     model = build_model(recipe, metas)
     settings = engine_config(recipe, TASKS)
     engine, *_ = deepspeed.initialize(model=model, optimizer=make_optimizer(model, recipe.optimizer), config=settings)
-    gradients = TaskGradients(engine, TASKS, "pcgrad", 0)
+    gradients = TaskGradients(hold_partitions(engine), TASKS, SurgeryConfig(), 0)
     torch.manual_seed(1)
     losses = {}
     for task in TASKS:
         loss = engine(make_batch(task, dist.get_rank()))["loss"]
         losses[task] = float(loss.detach())
         gradients.backward(task, loss)
-    report = gradients.combine(1)
+    report = gradients.combine()
     engine.step()
     weights = torch.cat([value.detach().flatten() for value in model.parameters()])
     everyone = [torch.empty_like(weights) for _ in range(dist.get_world_size())]

@@ -5,7 +5,7 @@ import pytest
 from ufo_ds.command_line import ROOT
 from ufo_ds.errors import UserError
 from ufo_ds.recipe import Recipe
-from ufo_ds.training.engine_config import engine_config
+from ufo_ds.training.engine_config import engine_config, offload_device
 
 TASKS = ["cls", "det", "seg"]
 
@@ -45,7 +45,9 @@ def test_batch_precision_and_clipping_come_from_the_recipe():
     [
         ({"zero_optimization": {"stage": 1}}, "zero_optimization.stage must be 2"),
         ({"zero_optimization": {"stage": 2, "round_robin_gradients": True}}, "round_robin_gradients"),
-        ({"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}, "offload_optimizer"),
+        ({"zero_optimization": {"stage": 2, "offload_param": {"device": "cpu"}}}, "zero_optimization.offload_param"),
+        ({"zero_optimization": {"stage": 2, "cpu_offload": True}}, "zero_optimization.cpu_offload"),
+        ({"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "nvme"}}}, "may be cpu or none"),
         ({"fp16": {"enabled": True}}, "key 'fp16'"),
         ({"bf16": {"enabled": True}}, "key 'bf16'"),
         ({"torch_autocast": {"enabled": True}}, "key 'torch_autocast'"),
@@ -72,3 +74,10 @@ def test_a_missing_or_broken_json_is_named(tmp_path):
     broken.write_text(json.dumps([1]))
     with pytest.raises(UserError, match="JSON object"):
         engine_config(recipe_with(str(broken)), TASKS)
+
+
+def test_optimizer_offload_to_the_cpu_is_taken():
+    settings = {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}
+    files = [("ds_configs/zero2_offload.json", "cpu"), ("ds_configs/zero2.json", "none")]
+    for given, device in [(settings, "cpu"), *files]:
+        assert offload_device(engine_config(recipe_with(given), TASKS)) == device

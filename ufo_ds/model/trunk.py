@@ -40,6 +40,15 @@ class Trunk(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         checkpoint_blocks(self.vit.blocks, config.checkpointing)
 
+    def depth_of_parameters(self) -> dict[nn.Parameter, str]:
+        """For each parameter its place in the depth: `stem`, `block 0`, ..., `norm`; in that order."""
+        block_of = {id(p): f"block {i}" for i, block in enumerate(self.vit.blocks) for p in block.parameters()}
+        places: dict[str, list[nn.Parameter]] = {"stem": [], **{name: [] for name in block_of.values()}, "norm": []}
+        for name, parameter in self.vit.named_parameters():
+            last = "norm" if name.startswith(("norm.", "fc_norm.")) else "stem"
+            places[block_of.get(id(parameter), last)].append(parameter)
+        return {parameter: place for place, parameters in places.items() for parameter in parameters}
+
     def forward(self, images: Tensor) -> Features:
         """uint8 [B, 3, H, W] -> token maps at the patch stride, all depths normalised by the trunk's last norm.
 

@@ -94,7 +94,7 @@ def line_chart(title: str, x: np.ndarray, series: Sequence[Series], *,
     if not drawn:
         return _EMPTY.format(title=title, note=note)
     smoothed = [moving_average(item.y, item.smooth) for item in drawn]
-    x_axis = _x_axis(x, x_range)
+    x_axis = step_axis(x, x_range)
     y_axis = _y_axis(drawn, smoothed, reach, log)
     pairs = list(zip(drawn, smoothed, strict=True))
     places = x_axis.place(x)
@@ -102,7 +102,7 @@ def line_chart(title: str, x: np.ndarray, series: Sequence[Series], *,
     return _FIGURE.format(
         title=title, unit=unit, legend=_legend(drawn, smoothed), width=_WIDTH, height=_HEIGHT,
         curves=_grid(x_axis, y_axis, zero_line) + curves, data=_readouts(x, drawn, smoothed, x_axis, y_axis),
-        y=_labels(y_axis, "bottom"), x=_labels(x_axis, "left"),
+        y=tick_labels(y_axis, "bottom"), x=tick_labels(x_axis, "left"),
         note=note,
     )
 
@@ -170,7 +170,8 @@ def log_ticks(low: float, high: float) -> list[float]:
     return marks[start : max(end, start + 1) + 1]
 
 
-def _x_axis(x: np.ndarray, x_range: tuple[float, float] | None) -> Axis:
+def step_axis(x: np.ndarray, x_range: tuple[float, float] | None = None) -> Axis:
+    """The axis of the steps float [N], ascending, or of another range; from 0 where it begins near it."""
     low, high = x_range or (float(x[0]), float(x[-1]))
     if low < 0.05 * high:
         low = 0.0
@@ -267,7 +268,8 @@ def _legend(series: Sequence[Series], smoothed: Sequence[np.ndarray]) -> Markup:
     return Markup('<ul class="legend">{}</ul>').format(Markup("").join(entries))
 
 
-def _labels(axis: Axis, side: str) -> Markup:
+def tick_labels(axis: Axis, side: str) -> Markup:
+    """The numbers of an axis, placed from `side` (`left`, `bottom`)."""
     return Markup("").join(
         Markup('<span style="{}:{:.2f}%">{}</span>').format(side, 100 * float(axis.place(np.array(tick))),
                                                             format_number(tick))

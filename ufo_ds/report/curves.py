@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ufo_ds.report.charts import Series, format_number, line_chart
+from ufo_ds.report.heatmap import conflict_maps
 from ufo_ds.report.record import RunLog, RunRecord
 
 TASK_TITLES = {"cls": "Classification", "det": "Detection", "seg": "Segmentation"}
@@ -17,6 +18,8 @@ FIGURE_TITLES = {"top1": "Top-1", "mAP50": "mAP50", "mAP": "mAP 50:95", "mIoU": 
                  "mIoU_present": "mIoU present"}
 PARTS_SHOWN = 8
 """Of a loss; heads with auxiliary outputs have dozens."""
+_HOLE = 5
+"""A line breaks where measurements are so many times farther apart than usual."""
 
 
 @dataclass
@@ -109,18 +112,22 @@ def _surgery(log: RunLog, tasks: Sequence[str]) -> ChartGroup:
     if cosines := _pairs(log.under("surgery/cosine/")):
         pair_colours = {name: f"p{i}" if len(cosines) <= 3 else f"x{i % 8}" for i, name in enumerate(cosines)}
         charts.append(_chart(log, "Cosine between task gradients", cosines, pair_colours, reach=(0.0,),
-                             zero_line=True, note=_cosine_note(cosines)))
+                             zero_line=True, sparse=True, note=_cosine_note(cosines)))
     if np.isfinite(conflicts := log.get("surgery/conflicts")).any():
-        conflicting = np.mean(conflicts[np.isfinite(conflicts)] > 0)
         charts.append(_chart(log, "Conflicting pairs", {"share": conflicts}, {"share": "ink"}, reach=(0.0,),
-                             faint=False, unit="share of the pairs with a negative cosine",
-                             note=f"{conflicting:.0%} of the steps had a conflict."))
+                             faint=False, unit="share of the pairs with a negative cosine", sparse=True,
+                             note=_conflict_note(conflicts)))
+    charts += conflict_maps(log)
     if norms := _by_task(log.under("surgery/grad_norm/"), tasks):
-        charts.append(_chart(log, "Gradient norm of each task", norms, colours, unit="log scale",
+        charts.append(_chart(log, "Gradient norm of each task", norms, colours, unit="log scale", sparse=True,
                              log_scale=True, note=_ratio_note(norms)))
+    if np.isfinite(ratio := log.get("surgery/norm_ratio")).any():
+        charts.append(_chart(log, "Largest gradient norm over the smallest", {"ratio": ratio}, {"ratio": "ink"},
+                             unit="log scale", sparse=True, log_scale=True,
+                             note=f"Median {format_number(float(f'{np.nanmedian(ratio):.3g}'))}."))
     if weights := _by_task(log.under("surgery/weight/"), tasks):
         charts.append(_chart(log, "Weight of each task", weights, colours, reach=(0.0,),
-                             unit="of its gradient in the combination"))
+                             unit="of its gradient in the combination", note=_failure_note(log)))
     lead = ("On the shared trunk, before they are combined. Below a cosine of zero, a step for one task "
             "undoes some of the other's.")
     return ChartGroup("Task gradients", lead, charts)
@@ -144,15 +151,27 @@ def _speed(log: RunLog) -> ChartGroup:
 
 def _chart(log: RunLog, title: str, columns: Mapping[str, np.ndarray], colours: Mapping[str, str], *,
            unit: str = "", reach: Sequence[float] = (), log_scale: bool = False, zero_line: bool = False,
-           note: str = "", smooth: bool = True, faint: bool = True) -> Markup:
-    window = _window(log) if smooth else 1
-    series = [Series(name, colours[name], y, smooth=window, raw=faint) for name, y in columns.items()]
-    return line_chart(title, log.steps.astype(float), series, x_range=_span(log), reach=reach, log=log_scale,
+           note: str = "", smooth: bool = True, faint: bool = True, sparse: bool = False) -> Markup:
+    """`sparse`: the columns are measured at some of the steps only, and lines join those."""
+    rows = _measured(columns) if sparse else slice(None)
+    steps = log.steps[rows].astype(float)
+    window = _window(len(steps)) if smooth else 1
+    series = [Series(name, colours[name], y[rows], smooth=window, raw=faint) for name, y in columns.items()]
+    return line_chart(title, steps, series, x_range=_span(log), reach=reach, log=log_scale,
                       unit=unit, zero_line=zero_line, note=note)
 
 
-def _window(log: RunLog) -> int:
-    return max(1, len(log) // 40)
+def _measured(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Indices of the rows that hold a value, and one row in each long hole between them, for a line to break."""
+    known = np.flatnonzero(np.isfinite(np.stack(list(columns.values()))).any(axis=0))
+    distances = np.diff(known)
+    if not len(distances):
+        return known
+    return np.union1d(known, known[:-1][distances > _HOLE * np.median(distances)] + 1)
+
+
+def _window(count: int) -> int:
+    return max(1, count // 40)
 
 
 def _span(log: RunLog) -> tuple[float, float]:
@@ -179,13 +198,24 @@ def _known(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _smoothing_note(log: RunLog) -> str:
-    window = _window(log)
+    window = _window(len(log))
     return f"Curves are means over {window:,} steps, with the single steps behind them." if window > 1 else ""
 
 
 def _cosine_note(cosines: Mapping[str, np.ndarray]) -> str:
     means = [f"{name} {np.nanmean(values):+.3f}" for name, values in _known(cosines).items()]
     return f"Means over the run: {', '.join(means)}.".replace("-", "\N{MINUS SIGN}") if means else ""
+
+
+def _conflict_note(conflicts: np.ndarray) -> str:
+    measured = conflicts[np.isfinite(conflicts)]
+    steps = "the steps" if len(measured) == len(conflicts) else f"the {len(measured):,} steps that were measured"
+    return f"{np.mean(measured > 0):.0%} of {steps} had a conflict."
+
+
+def _failure_note(log: RunLog) -> str:
+    failed = int((log.get("surgery/solver_failed") > 0).sum())
+    return f"The solver failed in {failed:,} of {len(log):,} steps; they took the plain sum." if failed else ""
 
 
 def _ratio_note(norms: Mapping[str, np.ndarray]) -> str:

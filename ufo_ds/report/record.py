@@ -17,9 +17,10 @@ import cv2
 import numpy as np
 import yaml
 
+from ufo_ds.columns import BLOCKS, flatten
 from ufo_ds.environment import ENVIRONMENT_NAME
 from ufo_ds.errors import UserError
-from ufo_ds.tracking import LOG_NAME, flatten
+from ufo_ds.tracking import LOG_NAME
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 LARGE_FILE = 200_000
@@ -35,7 +36,8 @@ class RunLog:
 
     Attributes:
         steps: int64 [N], ascending.
-        columns: float64 [N] by name, as `tracking.flatten` names them; NaN where a step has no such value.
+        columns: float64 [N] by name, as `columns.flatten` names them, those of blocks float32; NaN where a
+            step has no such value.
         unreadable: lines that were left out.
     """
 
@@ -143,7 +145,10 @@ def read_log(path: Path) -> RunLog:
 def _append(columns: dict[str, array], row: int, values: Mapping[str, float]) -> None:
     """Add a row; a column that earlier rows did not have is NaN there."""
     for name, value in values.items():
-        column = columns.setdefault(name, array("d"))
+        # Blocks have dozens of columns, for which single precision does.
+        column = columns.get(name)
+        if column is None:
+            column = columns[name] = array("f" if name.startswith(BLOCKS) else "d")
         if missing := row - len(column):
             column.extend([np.nan] * missing)
         column.append(value)

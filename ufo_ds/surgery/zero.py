@@ -1,146 +1,185 @@
-"""Task gradients on ZeRO-2: the one file that knows DeepSpeed's private attributes.
+"""Task gradients on ZeRO: the one file that knows DeepSpeed's private attributes.
 
-ZeRO-2 averages a gradient over the ranks and leaves each rank its partition, in `optimizer.averaged_gradients[group]`:
-a list of tensors, freshly allocated by each backward. A second backward before the step overwrites it (since DeepSpeed
-0.17.6: in silence), so the partitions are taken over after each task's backward, combined, and put back before the
-step. Clipping, norms, overflow checks and checkpoints then go on as always.
+ZeRO averages a gradient over the ranks and leaves each rank its partition. Without optimizer offload that is
+`optimizer.averaged_gradients[group]`: a list of tensors, one for each parameter that has a piece in the partition, and
+padding. It is allocated anew for each backward at an accumulation boundary, so it can be taken over without a copy. A
+second backward before the step overwrites it (since DeepSpeed 0.17.6: in silence), which is why it must be.
+
+With optimizer offload it is `single_partition_of_fp32_groups[group].grad`: one flat tensor in host memory, which lives
+as long as the engine. Taking it over means to leave another in its place.
+
+Put back, the combination goes the way of any gradient: clipping, norms, overflow checks and checkpoints as always.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from ufo_ds.errors import UserError
-from ufo_ds.surgery.gram import gram_matrix
-from ufo_ds.surgery.weightings import combine_weights
 
-SHARED = "shared"
-"""Key of an optimizer group whose parameters all tasks share; groups without it belong to one task each."""
-
-
-@dataclass
-class SurgeryReport:
-    """What one combination saw and did.
-
-    Attributes:
-        tasks: their names, in the order of the rows below.
-        gram: inner products of the task gradients on the shared parameters, over all ranks, fp64 [T, T].
-        weights: of the combined gradient, fp64 [T].
-    """
-
-    tasks: list[str]
-    gram: Tensor
-    weights: Tensor
-
-    def as_record(self) -> dict[str, Any]:
-        """The figures for the log: norms, cosines (0 where a gradient is zero), share of conflicting pairs, weights."""
-        norm_T = self.gram.diagonal().clamp(min=0).sqrt()
-        cosine_TT = self.gram / (norm_T[:, None] * norm_T[None]).clamp(min=torch.finfo(torch.float64).tiny)
-        above = torch.triu_indices(len(norm_T), len(norm_T), offset=1)
-        pairs = cosine_TT[above[0], above[1]]
-        return {
-            "tasks": self.tasks,
-            "weights": self.weights.tolist(),
-            "grad_norm": dict(zip(self.tasks, norm_T.tolist(), strict=True)),
-            "cosine": cosine_TT.tolist(),
-            "conflicts": float((pairs < 0).double().mean()) if len(pairs) else 0.0,
-        }
+TESTED = ("0.19.",)
+"""Beginnings of the DeepSpeed versions that this file was tested with; others warn, and the self-test decides."""
+FRESH_MICRO_STEP = -1
 
 
-class TaskGradients:
-    """Backward passes of several tasks into one ZeRO-2 step.
-
-    For each step: `backward(task, loss)` for every task, then `combine(step)`, then `engine.step()`.
-
-    Args:
-        engine: of `deepspeed.initialize`, ZeRO-2 without optimizer offload; the optimizer's groups carry `SHARED`.
-        tasks: names in a fixed order, the same on every rank.
-        method: of `weightings.combine_weights`.
-        seed: of the run.
+def hold_partitions(engine: Any) -> ZeroPartitions:
+    """The holder for an engine of `deepspeed.initialize`.
 
     Raises:
-        UserError: an engine on which the harvest would be wrong.
+        UserError: an engine whose partitions cannot be taken over exactly.
     """
+    zero = engine.optimizer
+    if not hasattr(zero, "averaged_gradients") or not hasattr(zero, "bit16_groups"):
+        raise UserError(
+            f"key 'deepspeed': surgery works on ZeRO stages 1 and 2, this engine runs {type(zero).__name__}; set "
+            "zero_optimization.stage to 2 (stage 1 with bf16 weights is another class in DeepSpeed, and not supported)"
+        )
+    if getattr(zero, "round_robin_gradients", False):
+        raise UserError("key 'deepspeed': set zero_optimization.round_robin_gradients to false")
+    if zero.gradient_accumulation_dtype != torch.float32:
+        raise UserError("key 'deepspeed': gradients must be kept in fp32; set data_types.grad_accum_dtype to fp32")
+    return OffloadedPartitions(engine) if zero.cpu_offload else ZeroPartitions(engine)
 
-    def __init__(self, engine: Any, tasks: Sequence[str], method: str, seed: int) -> None:
+
+class ZeroPartitions:
+    """This rank's partitions of the averaged gradients; a `task_gradients.GradientHolder`."""
+
+    def __init__(self, engine: Any) -> None:
         self.engine, self.zero = engine, engine.optimizer
-        self.tasks, self.method, self.seed = list(tasks), method, seed
-        _check_engine(self.zero)
-        groups = self.zero.optimizer.param_groups
-        self.shared = [i for i, group in enumerate(groups) if group.get(SHARED)]
-        self.own = [i for i, group in enumerate(groups) if not group.get(SHARED)]
-        self._shared_parts: dict[str, dict[int, Any]] = {}
-        self._own_parts: dict[int, Any] = {}
+        self.groups: list[dict[str, Any]] = self.zero.optimizer.param_groups
+        self.world: int = torch.distributed.get_world_size(self.zero.dp_process_group)
+        self.rank: int = torch.distributed.get_rank(self.zero.dp_process_group)
 
-    def backward(self, task: str, loss: Tensor) -> None:
-        """Run `loss` backward and take over this rank's partition of its averaged gradient."""
-        assert task not in self._shared_parts, f"a second backward of {task} before combine()"
-        self.engine.set_gradient_accumulation_boundary(True)
+    def backward(self, loss: Tensor, last: bool) -> None:
+        """See `GradientHolder`."""
+        self.engine.set_gradient_accumulation_boundary(last)
         self.engine.backward(loss)
-        self._shared_parts[task] = {group: self._take(group) for group in self.shared}
-        for group in self.own:
-            part = self._take(group)
-            if group in self._own_parts:
-                # Heads have weight 1: their gradients add up in one slot, whatever the number of tasks.
-                torch._foreach_add_(list(self._own_parts[group]), list(part))
-            else:
-                self._own_parts[group] = part
 
-    def combine(self, step: int) -> SurgeryReport:
-        """Weigh the harvested gradients and hand the result to the engine, in place of its own."""
-        parts = [self._shared_parts[task] for task in self.tasks]
-        tensors = [[tensor for group in self.shared for tensor in part[group]] for part in parts]
-        gram_TT = gram_matrix(tensors)
-        if dist.get_world_size() > 1:
-            dist.all_reduce(gram_TT)
-        weights_T = combine_weights(self.method, gram_TT, self.seed, step)
-        weights_T = self._agree(weights_T, gram_TT.device)
-        _weighted_sum_(tensors, weights_T.tolist())
-        for group in self.shared:
-            self.zero.averaged_gradients[group] = parts[0][group]
-        for group in self.own:
-            self.zero.averaged_gradients[group] = self._own_parts[group]
-        self._shared_parts, self._own_parts = {}, {}
-        return SurgeryReport(self.tasks, gram_TT.cpu(), weights_T)
-
-    def _take(self, group: int) -> Any:
+    def take(self, group: int) -> list[Tensor]:
+        """See `GradientHolder`."""
         part = self.zero.averaged_gradients[group]
         assert part is not None, f"DeepSpeed left no gradient for optimizer group {group}"
         self.zero.averaged_gradients[group] = None
         return part
 
-    def _agree(self, weights_T: Tensor, device: torch.device) -> Tensor:
-        """Rank 0's weights, on every rank: the projection is the same vector only if they are the same bits."""
-        if dist.get_world_size() == 1:
-            return weights_T
-        shared = weights_T.to(device)
-        dist.broadcast(shared, src=0)
-        return shared.cpu()
+    def put(self, group: int, part: list[Tensor]) -> None:
+        """See `GradientHolder`."""
+        self.zero.averaged_gradients[group] = part
+
+    def layout(self, group: int) -> list[nn.Parameter | None]:
+        """See `GradientHolder`."""
+        pieces: list[nn.Parameter | None] = [parameter for parameter, _, _ in self.pieces(group)]
+        size = int(self.zero.partition_size[group])
+        return pieces if sum(stop - start for _, start, stop in self.pieces(group)) == size else [*pieces, None]
+
+    def pieces(self, group: int) -> Iterator[tuple[nn.Parameter, int, int]]:
+        """The parameters with a piece in this rank's partition, each with the piece's range of its elements."""
+        size = int(self.zero.partition_size[group])
+        low, offset = self.rank * size, 0
+        for parameter in self.zero.bit16_groups[group]:
+            start, stop = max(low - offset, 0), min(low + size - offset, parameter.numel())
+            if start < stop:
+                yield parameter, start, stop
+            offset += parameter.numel()
+
+    def parameters(self, group: int) -> list[nn.Parameter]:
+        """The model's parameters of a group, in the order in which they are partitioned."""
+        return list(self.zero.bit16_groups[group])
+
+    def exact(self, group: int) -> bool:
+        """Whether the group's gradients travel in fp32."""
+        return all(self.zero.get_param_comm_dtype(p) == torch.float32 for p in self.zero.bit16_groups[group])
+
+    def norm(self) -> float:
+        """DeepSpeed's own norm of what the next step would take, over all ranks."""
+        return float(self.zero.scaled_global_norm())
+
+    def forget(self) -> None:
+        """Drop every gradient, as if no backward had been."""
+        for group in range(len(self.groups)):
+            self.zero.averaged_gradients[group] = None
+        self.zero.micro_step_id = FRESH_MICRO_STEP
 
 
-def _weighted_sum_(tensors: Sequence[list[Tensor]], weights: Sequence[float]) -> None:
-    """tensors[0] <- sum of weights[t] * tensors[t], in place."""
-    torch._foreach_mul_(tensors[0], weights[0])
-    for others, weight in zip(tensors[1:], weights[1:], strict=True):
-        torch._foreach_add_(tensors[0], others, alpha=weight)
+class OffloadedPartitions(ZeroPartitions):
+    """Partitions in host memory, under `offload_optimizer`: T tensors a group, allocated once, that change places."""
+
+    def __init__(self, engine: Any) -> None:
+        super().__init__(engine)
+        self.home = [partition.grad for partition in self.zero.single_partition_of_fp32_groups]
+        self.spare: dict[int, list[Tensor]] = {group: [] for group in range(len(self.groups))}
+        self.out: dict[int, list[Tensor]] = {group: [] for group in range(len(self.groups))}
+        self.begun = False
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        """See `GradientHolder`."""
+        if not self.begun:
+            if not any(self.out.values()):  # The last step's gradient is still there.
+                for partition in self.zero.single_partition_of_fp32_groups:
+                    partition.grad.zero_()
+            # DeepSpeed adds to what it holds in every backward but the first of a step: each task is a first.
+            self.zero.micro_step_id = FRESH_MICRO_STEP
+            self.begun = True
+        super().backward(loss, last)
+        self.begun = not last
+
+    def take(self, group: int) -> list[Tensor]:
+        """See `GradientHolder`."""
+        partition = self.zero.single_partition_of_fp32_groups[group]
+        part = partition.grad
+        # A parameter without a gradient leaves its range as it was: the next tensor starts from zeros.
+        partition.grad = self.spare[group].pop().zero_() if self.spare[group] else _zeros_like(part)
+        self.out[group].append(part)
+        self.zero.averaged_gradients[group] = None
+        return self._cut(group, part)
+
+    def put(self, group: int, part: list[Tensor]) -> None:
+        """See `GradientHolder`; the norms that DeepSpeed clips by are those of the combination."""
+        partition = self.zero.single_partition_of_fp32_groups[group]
+        chosen = next(flat for flat in self.out[group] if flat.data_ptr() == part[0].data_ptr())
+        # DeepSpeed's debugging views stay on the tensor that it made.
+        if chosen is not self.home[group]:
+            self.home[group].copy_(chosen)
+        spare = {id(flat): flat for flat in [*self.spare[group], *self.out[group], partition.grad]}
+        spare.pop(id(self.home[group]), None)
+        self.spare[group], self.out[group] = list(spare.values()), []
+        partition.grad = self.home[group]
+        for (parameter, _, _), piece in zip(self.pieces(group), self._cut(group, self.home[group]), strict=False):
+            self.zero.norm_for_param_grads[self.zero.get_param_id(parameter)] = piece.double().norm().float()
+
+    def forget(self) -> None:
+        """See `ZeroPartitions`."""
+        super().forget()
+        self.begun = False
+        for group, partition in enumerate(self.zero.single_partition_of_fp32_groups):
+            partition.grad.zero_()
+            self.spare[group] += self.out[group]
+            self.out[group] = []
+        self.zero.reset_cpu_buffers()
+
+    def _cut(self, group: int, flat: Tensor) -> list[Tensor]:
+        """The flat partition as one view for each piece, and one of the padding."""
+        sizes = [stop - start for _, start, stop in self.pieces(group)]
+        rest = flat.numel() - sum(sizes)
+        return list(flat.view(-1).split([*sizes, rest] if rest else sizes))
 
 
-def _check_engine(zero: Any) -> None:
-    if not getattr(zero, "partition_gradients", False) or not hasattr(zero, "averaged_gradients"):
-        raise UserError(
-            f"key 'deepspeed': surgery needs ZeRO stage 2, this engine runs {type(zero).__name__}; set "
-            "zero_optimization.stage to 2"
-        )
-    if getattr(zero, "cpu_offload", False):
-        raise UserError(
-            "key 'deepspeed': surgery does not support optimizer offload yet; remove "
-            "zero_optimization.offload_optimizer"
-        )
-    if zero.gradient_accumulation_dtype != torch.float32:
-        raise UserError("key 'deepspeed': gradients must be kept in fp32; set data_types.grad_accum_dtype to fp32")
+def _zeros_like(flat: Tensor) -> Tensor:
+    zeros = torch.zeros_like(flat)
+    return zeros.pin_memory() if flat.is_pinned() else zeros
+
+
+def unknown_version() -> str | None:
+    """A warning where this DeepSpeed is not one of `TESTED`."""
+    import deepspeed
+
+    if deepspeed.__version__.startswith(TESTED):
+        return None
+    return (
+        f"DeepSpeed {deepspeed.__version__} is not among those that gradient surgery was tested with "
+        f"({', '.join(version + 'x' for version in TESTED)}); the self-test decides"
+    )

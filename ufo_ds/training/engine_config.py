@@ -46,6 +46,12 @@ def engine_config(recipe: Recipe, tasks: list[str]) -> dict[str, Any]:
     }
 
 
+def offload_device(settings: dict[str, Any]) -> str:
+    """Where the optimizer's states live: `none` (with the model) or `cpu`."""
+    offload = (settings.get("zero_optimization") or {}).get("offload_optimizer") or {}
+    return str(offload.get("device") or "none") if isinstance(offload, dict) else str(offload)
+
+
 def _load(given: str | dict[str, Any]) -> tuple[dict[str, Any], str]:
     if isinstance(given, dict):
         return dict(given), "key 'deepspeed'"
@@ -82,14 +88,16 @@ def _refuse(settings: dict[str, Any], where: str) -> None:
         raise UserError(
             f"{where}: key 'zero_optimization.round_robin_gradients': set it to false, it permutes the partitions"
         )
-    for key in ("offload_optimizer", "offload_param", "cpu_offload"):
+    for key in ("offload_param", "cpu_offload"):
         value = zero.get(key)
         if value and not (isinstance(value, dict) and value.get("device") in (None, "none")):
-            raise UserError(f"{where}: key 'zero_optimization.{key}': not supported with gradient surgery; remove it")
+            raise UserError(f"{where}: key 'zero_optimization.{key}': remove it; offload_optimizer to the cpu works")
+    if offload_device(settings) not in ("none", "cpu"):
+        raise UserError(f"{where}: key 'zero_optimization.offload_optimizer.device': it may be cpu or none")
     if settings.get("gradient_accumulation_steps", 1) != 1:
         raise UserError(
-            f"{where}: key 'gradient_accumulation_steps' must be 1; raise tasks.<task>.batch, and "
-            "model.checkpointing saves the memory"
+            f"{where}: key 'gradient_accumulation_steps' must be 1; the recipe's train.accumulate is the number of "
+            "micro-batches a task"
         )
 
 

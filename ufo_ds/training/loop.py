@@ -37,7 +37,7 @@ def train(
 
 
 def run_steps(session: Session) -> None:
-    """From the session's step to the recipe's last: one batch of every task, one combined step."""
+    """From the session's step to the recipe's last: the batches of every task, one combined step."""
     settings = session.recipe.train
     session.engine.train()
     for step in range(session.start_step + 1, settings.steps + 1):
@@ -45,9 +45,10 @@ def run_steps(session: Session) -> None:
         session.schedule.step_update(step - 1)
         seed_step(session.recipe.seed, step, session.ranks.rank)
         losses, data_seconds = backward_all(session)
-        report = session.gradients.combine(step)
+        findings = session.gradients.combine()
         session.engine.step()
-        record = make_record(session, step, losses, report.as_record(), time.perf_counter() - began, data_seconds)
+        session.gradients.observe({task: parts["loss"] * weight_of(session, task) for task, parts in losses.items()})
+        record = make_record(session, step, losses, findings.as_record(), time.perf_counter() - began, data_seconds)
         last = step == settings.steps
         if session.evaluator.sets and (last or is_due(step, settings.eval_every)):
             record["val"] = evaluate(session, step)
@@ -57,18 +58,27 @@ def run_steps(session: Session) -> None:
 
 
 def backward_all(session: Session) -> tuple[dict[str, dict[str, float]], float]:
-    """One batch of each task through the model and back. Losses by task and part, and seconds spent on data."""
+    """All micro-batches through the model and back. Mean losses by task and part, and seconds spent on data."""
     losses: dict[str, dict[str, torch.Tensor]] = {}
     data_seconds = 0.0
+    micro_batches = session.recipe.train.accumulate
     for task in session.tasks:
-        waiting = time.perf_counter()
-        batch = session.next_batch(task)
-        session.replaced[task] += batch.replaced
-        data_seconds += time.perf_counter() - waiting
-        parts = session.engine(batch)
-        session.gradients.backward(task, parts["loss"] * getattr(session.recipe.tasks, task).weight)
-        losses[task] = {name: value.detach() for name, value in parts.items()}
+        for micro in range(micro_batches):
+            waiting = time.perf_counter()
+            batch = session.next_batch(task)
+            session.replaced[task] += batch.replaced
+            data_seconds += time.perf_counter() - waiting
+            parts = session.engine(batch)
+            loss = parts["loss"] * (weight_of(session, task) / micro_batches)
+            session.gradients.backward(task, loss, last=micro == micro_batches - 1)
+            sums = losses.setdefault(task, dict.fromkeys(parts, torch.zeros((), device=batch.images.device)))
+            losses[task] = {name: sums[name] + value.detach() / micro_batches for name, value in parts.items()}
     return mean_over_ranks(losses, session.ranks.world), data_seconds
+
+
+def weight_of(session: Session, task: str) -> float:
+    """The recipe's factor on a task's loss."""
+    return float(getattr(session.recipe.tasks, task).weight)
 
 
 def mean_over_ranks(losses: dict[str, dict[str, torch.Tensor]], world: int) -> dict[str, dict[str, float]]:
@@ -109,7 +119,9 @@ def make_record(
                 f"step {step}: the {task} loss is {parts['loss']}; lower optimizer.lr, set train.clip, or run "
                 "with train.precision fp32 to find out why"
             )
-    images = session.ranks.world * sum(getattr(session.recipe.tasks, task).batch for task in session.tasks)
+    settings = session.recipe
+    images = sum(getattr(settings.tasks, task).batch for task in session.tasks)
+    images *= session.ranks.world * settings.train.accumulate
     return {
         "step": step,
         "epoch": {task: round(stream.epoch, 4) for task, stream in session.streams.items()},
@@ -166,8 +178,9 @@ def describe(scores: dict[str, Any]) -> str:
 
 def checkpoint(session: Session, step: int) -> None:
     """Write what a resume needs, and the weights as safetensors."""
+    state = {"best": session.best, "surgery": session.gradients.state()}
     save_checkpoint(
-        session.engine, session.run_dir / "checkpoints", step, {"best": session.best}, session.exchange, session.recipe
+        session.engine, session.run_dir / "checkpoints", step, state, session.exchange, session.recipe
     )
     write_weights(session, "last", {"step": step})
 

@@ -10,7 +10,7 @@ from timm.scheduler import CosineLRScheduler
 
 from ufo_ds.model.joint import JointModel
 from ufo_ds.recipe import OptimizerConfig
-from ufo_ds.surgery.zero import SHARED
+from ufo_ds.surgery.task_gradients import SHARED
 
 
 def parameter_groups(model: JointModel, config: OptimizerConfig) -> list[dict[str, Any]]:
@@ -42,10 +42,10 @@ def _merge(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(merged.values())
 
 
-def make_optimizer(model: JointModel, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """AdamW (arXiv 1711.05101) over `parameter_groups`."""
-    on_gpu = next(model.parameters()).is_cuda
-    return torch.optim.AdamW(parameter_groups(model, config), lr=config.lr, betas=config.betas, fused=on_gpu or None)
+def make_optimizer(model: JointModel, config: OptimizerConfig, offload: bool = False) -> torch.optim.Optimizer:
+    """AdamW (arXiv 1711.05101) over `parameter_groups`; `offload`: its states will be in host memory."""
+    fused = offload or next(model.parameters()).is_cuda
+    return torch.optim.AdamW(parameter_groups(model, config), lr=config.lr, betas=config.betas, fused=fused or None)
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: OptimizerConfig, steps: int) -> CosineLRScheduler:

@@ -22,11 +22,14 @@ from ufo_ds.data.stream import TaskStream, make_order
 from ufo_ds.distributed import ObjectExchange, Ranks, find_device, find_ranks, limit_threads
 from ufo_ds.errors import UserError
 from ufo_ds.recipe import Recipe
-from ufo_ds.surgery.zero import TaskGradients
+from ufo_ds.surgery.methods import make_weighting
+from ufo_ds.surgery.self_test import check_partitions
+from ufo_ds.surgery.task_gradients import TaskGradients
+from ufo_ds.surgery.zero import hold_partitions, unknown_version
 from ufo_ds.tasks import get_task
 from ufo_ds.tracking import LOG_NAME, Tracker, write_environment
 from ufo_ds.training.checkpoints import check_resumable, list_checkpoints, load_checkpoint, step_of
-from ufo_ds.training.engine_config import engine_config
+from ufo_ds.training.engine_config import engine_config, offload_device
 from ufo_ds.training.evaluation import Evaluator, open_split
 from ufo_ds.training.optimizer import make_optimizer, make_schedule
 
@@ -95,19 +98,22 @@ def open_session(
     if checkpoint:
         check_resumable(checkpoint, recipe, ranks.world)
     settings = engine_config(recipe, list(metas))
+    make_weighting(recipe.surgery, list(metas))  # what is wrong with it is said before anything is started
     torch.manual_seed(recipe.seed)  # every rank makes the same model; DeepSpeed broadcasts rank 0's all the same
     model = build_model(recipe, metas)
     found = load_fitting(model, weights) if weights else None
     start_step = step_of(checkpoint) if checkpoint else 0
-    streams = _make_streams(recipe, metas, ranks, start_step)
+    streams = _make_streams(recipe, metas, ranks, start_step * recipe.train.accumulate)
     sets = open_split(recipe, metas, "val")
 
     device, exchange = _start_ranks(ranks)
     evaluator = Evaluator(recipe, metas, sets, exchange, device)
     optimizer_model = model.to(device)
     engine, schedule = _make_engine(optimizer_model, recipe, settings)
-    gradients = TaskGradients(engine, list(metas), recipe.surgery.method, recipe.seed)
+    gradients = _make_surgery(engine, recipe, list(metas))
     state = load_checkpoint(engine, checkpoint) if checkpoint else {"step": 0, "best": {}}
+    if checkpoint:
+        gradients.restore(state["surgery"])
     if ranks.first:
         run_dir.mkdir(parents=True, exist_ok=True)
         write_recipe(recipe, run_dir / "recipe.yaml")
@@ -147,8 +153,9 @@ def open_session(
 
 def _steps_of(recipe: Recipe, metas: dict[str, TaskMeta], world: int) -> int:
     """Steps of `train.epochs` passes over the task that needs the most."""
+    ranks = world * recipe.train.accumulate
     a_pass = [
-        meta.splits["train"].samples / (world * getattr(recipe.tasks, name).batch) for name, meta in metas.items()
+        meta.splits["train"].samples / (ranks * getattr(recipe.tasks, name).batch) for name, meta in metas.items()
     ]
     return max(1, math.ceil(recipe.train.epochs * max(a_pass)))
 
@@ -182,10 +189,21 @@ def _start_ranks(ranks: Ranks) -> tuple[torch.device, ObjectExchange]:
 def _make_engine(model: torch.nn.Module, recipe: Recipe, settings: dict[str, Any]) -> tuple[Any, CosineLRScheduler]:
     import deepspeed
 
-    optimizer = make_optimizer(model, recipe.optimizer)
+    optimizer = make_optimizer(model, recipe.optimizer, offload=offload_device(settings) == "cpu")
     schedule = make_schedule(optimizer, recipe.optimizer, recipe.train.steps)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
     return engine, schedule
+
+
+def _make_surgery(engine: Any, recipe: Recipe, tasks: list[str]) -> TaskGradients:
+    partitions = hold_partitions(engine)
+    warning = unknown_version()
+    if warning and partitions.rank == 0:
+        print(f"warning: {warning}", flush=True)
+    gradients = TaskGradients(partitions, tasks, recipe.surgery, recipe.seed, engine.module.trunk.depth_of_parameters())
+    if recipe.surgery.self_test:
+        check_partitions(partitions, min(2, recipe.train.accumulate))
+    return gradients
 
 
 def _make_streams(recipe: Recipe, metas: dict[str, TaskMeta], ranks: Ranks, start_step: int) -> dict[str, TaskStream]:
@@ -217,7 +235,8 @@ def _announce(
     note(
         f"{recipe.model.trunk}: {count_parameters(model.trunk) / 1e6:.1f} M shared, "
         f"{count_parameters(model.heads) / 1e6:.1f} M in {len(session.tasks)} heads; {session.ranks.world} rank(s) of "
-        f"{threads} thread(s) on {session.device.type}; batch a rank: {batches}; {recipe.train.precision}; "
+        f"{threads} thread(s) on {session.device.type}; batch a rank: {batches}"
+        f"{f' x {recipe.train.accumulate}' if recipe.train.accumulate > 1 else ''}; {recipe.train.precision}; "
         f"surgery {recipe.surgery.method}"
     )
     if checkpoint:

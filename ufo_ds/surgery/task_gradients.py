@@ -1,0 +1,249 @@
+"""Backward passes of several tasks into one optimizer step, whoever holds the gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ufo_ds.errors import UserError
+from ufo_ds.recipe import SurgeryConfig
+from ufo_ds.surgery.findings import Findings
+from ufo_ds.surgery.gram import gram_matrices
+from ufo_ds.surgery.methods import make_weighting
+from ufo_ds.surgery.weighting import SolverError
+
+SHARED = "shared"
+"""Key of an optimizer group whose parameters all tasks share; groups without it belong to one task each."""
+WHOLE = ["trunk"]
+
+
+class GradientHolder(Protocol):
+    """Where the gradients of the optimizer's groups are: `zero.ZeroPartitions` or `plain.PlainGradients`.
+
+    A group's gradient is a list of tensors, on this rank: its partition, or the whole.
+    """
+
+    groups: list[dict[str, Any]]
+    world: int
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        """Run `loss` backward. Gradients add up over the calls until one is the `last`; then they can be taken."""
+        ...
+
+    def take(self, group: int) -> list[Tensor]:
+        """The group's gradient, averaged over the ranks. It is the caller's; the holder starts anew."""
+        ...
+
+    def put(self, group: int, part: list[Tensor]) -> None:
+        """Hand a gradient of the structure that `take` gave to the optimizer's next step."""
+        ...
+
+    def layout(self, group: int) -> list[nn.Parameter | None]:
+        """For each tensor of `take` the parameter it is a piece of; None for padding."""
+        ...
+
+
+class TaskGradients:
+    """The task gradients of a step, combined on the shared parameters, summed on the tasks' own.
+
+    For each step: `backward(task, loss)` for every task (several times, for micro-batches), `combine()`, the
+    optimizer's step, `observe(losses)`.
+
+    Args:
+        holder: of the gradients. Its optimizer groups carry `SHARED`.
+        tasks: names in a fixed order, the same on every rank.
+        config: the recipe's `surgery`.
+        seed: of the run.
+        depth: for each shared parameter the block of the trunk that it belongs to, in the order of depth; needed
+            for `scope: block` and `log_blocks`.
+
+    Raises:
+        UserError: settings that do not go together.
+    """
+
+    def __init__(
+        self,
+        holder: GradientHolder,
+        tasks: Sequence[str],
+        config: SurgeryConfig,
+        seed: int,
+        depth: Mapping[nn.Parameter, str] | None = None,
+    ) -> None:
+        self.holder, self.tasks, self.config, self.seed = holder, list(tasks), config, seed
+        self.shared = [i for i, group in enumerate(holder.groups) if group.get(SHARED)]
+        self.own = [i for i, group in enumerate(holder.groups) if not group.get(SHARED)]
+        by_block = config.scope == "block" or config.log_blocks
+        assert not by_block or depth is not None, "blocks are asked for, and none were given"
+        self.depth = dict(depth) if by_block and depth else None
+        self.blocks = list(dict.fromkeys(self.depth.values())) if self.depth else WHOLE
+        first = make_weighting(config, self.tasks)
+        scopes = len(self.blocks) if config.scope == "block" and not first.on_losses else 1
+        self.weightings = [first, *(make_weighting(config, self.tasks) for _ in range(scopes - 1))]
+        self.on_losses = first.on_losses
+        if config.every < 0 or (config.every == 0 and not self.on_losses):
+            raise UserError(f"key 'surgery.every' is {config.every}; {config.method} needs a Gram matrix: 1 or more")
+        self.weights_ST = torch.ones(scopes, len(self.tasks), dtype=torch.float64)
+        self.step = 1  # of the run: the one that comes, or is under way
+        self._parts: dict[str, dict[int, list[Tensor]]] = {}
+        self._sums: dict[int, list[Tensor]] = {}
+        self._done: set[str] = set()
+        self._block_of: dict[int, list[int]] = {}
+        self._start()
+
+    def backward(self, task: str, loss: Tensor, last: bool = True) -> None:
+        """Run `loss` backward for a task.
+
+        Args:
+            task: its name.
+            loss: scalar; for several micro-batches a task, divided by their number.
+            last: whether this is the task's last micro-batch of the step.
+        """
+        assert task not in self._done, f"a second gradient of {task} before combine()"
+        if self.on_losses:
+            loss = loss * float(self.weights_ST[0, self.tasks.index(task)])
+        self.holder.backward(loss, last)
+        if not last:
+            return
+        for group in self.own:
+            # Heads have weight 1: their gradients add up in one slot, whatever the number of tasks.
+            self._add(group, self.holder.take(group), None)
+        for group in self.shared:
+            part = self.holder.take(group)
+            if self.due:
+                self._parts.setdefault(task, {})[group] = part
+            else:
+                self._add(group, part, None if self.on_losses else self.tasks.index(task))
+        self._done.add(task)
+
+    @property
+    def due(self) -> bool:
+        """Whether the present step computes a Gram matrix."""
+        return self.config.every > 0 and (self.step - 1) % self.config.every == 0
+
+    def combine(self) -> Findings:
+        """Weigh the gradients and hand the result to the optimizer, for its step."""
+        assert self._done == set(self.tasks), f"no gradient of {set(self.tasks) - self._done} before combine()"
+        findings = self._operate() if self.due else Findings(self.tasks, self.weights_ST)
+        for group, part in self._sums.items():
+            self.holder.put(group, part)
+        self._parts, self._sums, self._done = {}, {}, set()
+        self.step += 1
+        self._start()
+        return findings
+
+    def observe(self, losses: Mapping[str, float]) -> None:
+        """Show the losses as they went backward, averaged over the ranks, to methods that learn from them."""
+        losses_T = torch.tensor([losses[task] for task in self.tasks], dtype=torch.float64)
+        for weighting in self.weightings:
+            weighting.observe(losses_T)
+        self._start()
+
+    def state(self) -> dict[str, Any]:
+        """What an exact resume needs: numbers and lists, the same on every rank."""
+        return {
+            "step": self.step,
+            "weights": self.weights_ST.tolist(),
+            "weightings": [weighting.state() for weighting in self.weightings],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on after the step whose `state` this is."""
+        self.step = int(state["step"])
+        self.weights_ST = torch.tensor(state["weights"], dtype=torch.float64)
+        for weighting, saved in zip(self.weightings, state["weightings"], strict=True):
+            weighting.restore(saved)
+        self._start()
+
+    def _start(self) -> None:
+        """The weights of a coming step, where they do not wait for its gradients."""
+        if self.on_losses:
+            self.weights_ST = self.weightings[0].weights(None, self._draw(0))[None]
+
+    def _operate(self) -> Findings:
+        parts = [self._parts[task] for task in self.tasks]
+        tensors = [[tensor for group in self.shared for tensor in part[group]] for part in parts]
+        blocks = self._blocks_of_tensors() if self.depth else None
+        grams_BTT = gram_matrices(tensors, blocks, len(self.blocks))
+        if self.holder.world > 1:
+            dist.all_reduce(grams_BTT)
+        device, grams_BTT = grams_BTT.device, grams_BTT.cpu()
+        failed = False
+        if not self.on_losses:
+            failed = self._weigh(grams_BTT if len(self.weightings) > 1 else grams_BTT.sum(0, keepdim=True), device)
+        scales_ST = torch.ones_like(self.weights_ST) if self.on_losses else self.weights_ST
+        _weighted_sum_(tensors, scales_ST, blocks if len(scales_ST) > 1 else None)
+        self._sums |= {group: parts[0][group] for group in self.shared}
+        if self.on_losses:  # The gradients carry the weights already; the log speaks of them without.
+            weights_T = self.weights_ST[0]
+            grams_BTT = grams_BTT / (weights_T[:, None] * weights_T[None])
+        return Findings(self.tasks, self.weights_ST, grams_BTT, self.blocks if self.depth else [], failed)
+
+    def _weigh(self, grams_STT: Tensor, device: torch.device) -> bool:
+        """Set the weights, as rank 0 finds them. Returns whether a method failed; its weights are then ones."""
+        weights_ST, failed = torch.ones_like(self.weights_ST), torch.zeros(1, dtype=torch.float64)
+        if self.holder.world == 1 or dist.get_rank() == 0:
+            for scope, weighting in enumerate(self.weightings):
+                try:
+                    weights_ST[scope] = weighting.weights(grams_STT[scope], self._draw(scope))
+                except SolverError:
+                    failed += 1
+        agreed = self._agree(torch.cat([weights_ST.flatten(), failed]), device)
+        self.weights_ST = agreed[:-1].view_as(weights_ST)
+        return bool(agreed[-1])
+
+    def _agree(self, values: Tensor, device: torch.device) -> Tensor:
+        """Rank 0's values on every rank: the combination is one vector only if the weights are the same bits."""
+        if self.holder.world == 1:
+            return values
+        shared = values.to(device)
+        dist.broadcast(shared, src=0)
+        return shared.cpu()
+
+    def _draw(self, scope: int) -> str:
+        return f"surgery {self.seed} {self.step}" + (f" {scope}" if scope else "")
+
+    def _add(self, group: int, part: list[Tensor], task: int | None) -> None:
+        """Add a part to the group's one slot, times the task's present weight (None: as it is)."""
+        if task is not None:
+            blocks = self._group_blocks(group) if len(self.weights_ST) > 1 else None
+            _scale_(part, self.weights_ST[:, task], blocks)
+        if group in self._sums:
+            torch._foreach_add_(list(self._sums[group]), list(part))
+        else:
+            self._sums[group] = part
+
+    def _blocks_of_tensors(self) -> list[int]:
+        return [block for group in self.shared for block in self._group_blocks(group)]
+
+    def _group_blocks(self, group: int) -> list[int]:
+        """For each tensor of a group its block; padding, all zeros, may count to any."""
+        if group not in self._block_of:
+            assert self.depth is not None
+            index = {name: i for i, name in enumerate(self.blocks)}
+            self._block_of[group] = [
+                0 if parameter is None else index[self.depth[parameter]] for parameter in self.holder.layout(group)
+            ]
+        return self._block_of[group]
+
+
+def _scale_(part: list[Tensor], weights_S: Tensor, blocks: list[int] | None) -> None:
+    """part[k] *= weight of its block, in place."""
+    if blocks is not None:
+        torch._foreach_mul_(list(part), [float(weights_S[block]) for block in blocks])
+    elif float(weights_S[0]) != 1.0:
+        torch._foreach_mul_(list(part), float(weights_S[0]))
+
+
+def _weighted_sum_(tensors: list[list[Tensor]], weights_ST: Tensor, blocks: list[int] | None) -> None:
+    """tensors[0] <- sum over tasks of weight * tensors[task], in place."""
+    _scale_(tensors[0], weights_ST[:, 0], blocks)
+    for task, others in enumerate(tensors[1:], start=1):
+        if blocks is None:
+            torch._foreach_add_(tensors[0], others, alpha=float(weights_ST[0, task]))
+        else:
+            _scale_(others, weights_ST[:, task], blocks)
+            torch._foreach_add_(tensors[0], others)
