@@ -25,6 +25,10 @@ def changed_epilogue(self):
             torch._foreach_mul_(list(part), 2.0)
     if CHANGE == "one rank differs" and torch.distributed.get_rank() == 1:
         parts[0][0].mul_(1.01)
+    if CHANGE == "another shape on one rank" and torch.distributed.get_rank() == 1:
+        parts[0].reverse()
+    if CHANGE == "not a number":
+        parts[-1][0].fill_(float("nan"))
     if CHANGE == "in bf16":
         for part in parts:
             for tensor in part:

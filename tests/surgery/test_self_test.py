@@ -7,8 +7,10 @@ pytestmark = pytest.mark.multiprocess
 
 
 @pytest.mark.parametrize(
-    "change", ["not averaged", "one rank differs", "in bf16", "another attribute", "step takes others"]
-)
+    "change",
+    ["not averaged", "one rank differs", "another shape on one rank", "not a number", "in bf16", "another attribute",
+     "step takes others"],
+)  # fmt: skip
 def test_a_deepspeed_that_changed_under_us_stops_every_rank_with_a_line(check_ranks, change):
     for stdout in check_ranks(WORKER, 2, change):
         line = stdout.split("RESULT ")[1]

@@ -53,6 +53,8 @@ def test_every_method_is_exact_in_fp32(combine, world, accumulate):
     [
         {"overlap": True},
         {"overlap": True, "accumulate": 2, "groups": 1},
+        {"off": "use_multi_rank_bucket_allreduce"},
+        {"off": "reduce_scatter,contiguous_gradients"},
         {"stage": 1},
         {"stage": 1, "overlap": True, "accumulate": 2},
         {"offload": True},

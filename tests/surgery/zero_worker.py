@@ -21,7 +21,7 @@ from ufo_ds.surgery.plain import PlainGradients
 from ufo_ds.surgery.self_test import check_partitions
 from ufo_ds.surgery.task_gradients import SHARED, TaskGradients
 from ufo_ds.surgery.weighting import drawn
-from ufo_ds.surgery.zero import hold_partitions
+from ufo_ds.surgery.zero import ENGINE_SETTINGS, hold_partitions
 
 TASKS = ["a", "b", "c"]
 
@@ -36,6 +36,7 @@ class Case:
     offload: bool = False
     scope: str = "trunk"
     groups: int = 2  # of the trunk
+    off: str = ""  # keys of zero_optimization that are switched off
 
     @classmethod
     def parse(cls, arguments):
@@ -95,16 +96,14 @@ def optimizer_groups(case, model):
 
 def make_engine(case, model):
     zero = {"stage": case.stage, "overlap_comm": case.overlap, "reduce_bucket_size": 20000}
+    zero |= {key: False for key in case.off.split(",") if key}
     if case.offload:
         zero["offload_optimizer"] = {"device": "cpu"}
     config = {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_clipping": 0.0,
-        "communication_data_type": "fp32",
-        "data_types": {"grad_accum_dtype": "fp32"},
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
         "zero_optimization": zero,
+        **ENGINE_SETTINGS,
     }
     if case.precision == "bf16":
         config["bf16"] = {"enabled": True}

@@ -17,6 +17,7 @@ class PlainGradients:
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer, self.groups = optimizer, optimizer.param_groups
+        self.device = self.groups[0]["params"][0].device
         self.combined = False
 
     def backward(self, loss: Tensor, last: bool) -> None:

@@ -29,6 +29,8 @@ class GradientHolder(Protocol):
 
     groups: list[dict[str, Any]]
     world: int
+    device: torch.device
+    """Where the ranks exchange numbers; the gradients themselves may be elsewhere."""
 
     def backward(self, loss: Tensor, last: bool) -> None:
         """Run `loss` backward. Gradients add up over the calls until one is the `last`; then they can be taken."""
@@ -169,11 +171,12 @@ class TaskGradients:
         blocks = self._blocks_of_tensors() if self.depth else None
         grams_BTT = gram_matrices(tensors, blocks, len(self.blocks))
         if self.holder.world > 1:
+            grams_BTT = grams_BTT.to(self.holder.device)
             dist.all_reduce(grams_BTT)
-        device, grams_BTT = grams_BTT.device, grams_BTT.cpu()
+        grams_BTT = grams_BTT.cpu()
         failed = False
         if not self.on_losses:
-            failed = self._weigh(grams_BTT if len(self.weightings) > 1 else grams_BTT.sum(0, keepdim=True), device)
+            failed = self._weigh(grams_BTT if len(self.weightings) > 1 else grams_BTT.sum(0, keepdim=True))
         scales_ST = torch.ones_like(self.weights_ST) if self.on_losses else self.weights_ST
         _weighted_sum_(tensors, scales_ST, blocks if len(scales_ST) > 1 else None)
         self._sums |= {group: parts[0][group] for group in self.shared}
@@ -182,7 +185,7 @@ class TaskGradients:
             grams_BTT = grams_BTT / (weights_T[:, None] * weights_T[None])
         return Findings(self.tasks, self.weights_ST, grams_BTT, self.blocks if self.depth else [], failed)
 
-    def _weigh(self, grams_STT: Tensor, device: torch.device) -> bool:
+    def _weigh(self, grams_STT: Tensor) -> bool:
         """Set the weights, as rank 0 finds them. Returns whether a method failed; its weights are then ones."""
         weights_ST, failed = torch.ones_like(self.weights_ST), torch.zeros(1, dtype=torch.float64)
         if self.holder.world == 1 or dist.get_rank() == 0:
@@ -191,15 +194,15 @@ class TaskGradients:
                     weights_ST[scope] = weighting.weights(grams_STT[scope], self._draw(scope))
                 except SolverError:
                     failed += 1
-        agreed = self._agree(torch.cat([weights_ST.flatten(), failed]), device)
+        agreed = self._agree(torch.cat([weights_ST.flatten(), failed]))
         self.weights_ST = agreed[:-1].view_as(weights_ST)
         return bool(agreed[-1])
 
-    def _agree(self, values: Tensor, device: torch.device) -> Tensor:
+    def _agree(self, values: Tensor) -> Tensor:
         """Rank 0's values on every rank: the combination is one vector only if the weights are the same bits."""
         if self.holder.world == 1:
             return values
-        shared = values.to(device)
+        shared = values.to(self.holder.device)
         dist.broadcast(shared, src=0)
         return shared.cpu()
 

@@ -24,6 +24,14 @@ from ufo_ds.errors import UserError
 TESTED = ("0.19.",)
 """Beginnings of the DeepSpeed versions that this file was tested with; others warn, and the self-test decides."""
 FRESH_MICRO_STEP = -1
+ENGINE_SETTINGS: dict[str, Any] = {
+    "communication_data_type": "fp32",
+    "data_types": {"grad_accum_dtype": "fp32"},
+    "zero_allow_untested_optimizer": True,
+    "zero_force_ds_cpu_optimizer": False,
+}
+"""Of DeepSpeed's JSON, what exact task gradients need (fp32 on the wire and at rest; under `torch_autocast`,
+`lower_precision_safe_modules: []` as well), and what lets torch's own optimizers run under ZeRO."""
 
 
 def hold_partitions(engine: Any) -> ZeroPartitions:
@@ -53,6 +61,7 @@ class ZeroPartitions:
         self.groups: list[dict[str, Any]] = self.zero.optimizer.param_groups
         self.world: int = torch.distributed.get_world_size(self.zero.dp_process_group)
         self.rank: int = torch.distributed.get_rank(self.zero.dp_process_group)
+        self.device = torch.device(engine.device)
 
     def backward(self, loss: Tensor, last: bool) -> None:
         """See `GradientHolder`."""
@@ -125,6 +134,8 @@ class OffloadedPartitions(ZeroPartitions):
             self.zero.micro_step_id = FRESH_MICRO_STEP
             self.begun = True
         super().backward(loss, last)
+        if last and self.device.type != "cpu":
+            torch.accelerator.synchronize()  # The copies to the host are under way still.
         self.begun = not last
 
     def take(self, group: int) -> list[Tensor]:

@@ -25,6 +25,7 @@ FREE = {
     "train.gallery",
     "train.threads",
     "deepspeed",
+    "surgery.self_test",
     "model.pretrained",
     "model.pretrained_file",
     "tasks.det.decoder_weights",

@@ -12,6 +12,7 @@ from typing import Any
 from ufo_ds.command_line import ROOT
 from ufo_ds.errors import UserError
 from ufo_ds.recipe import Recipe
+from ufo_ds.surgery.zero import ENGINE_SETTINGS
 
 
 def engine_config(recipe: Recipe, tasks: list[str]) -> dict[str, Any]:
@@ -38,11 +39,8 @@ def engine_config(recipe: Recipe, tasks: list[str]) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": batch,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": recipe.train.clip,
-        "communication_data_type": "fp32",
-        "data_types": {"grad_accum_dtype": "fp32"},
         "torch_autocast": autocast,
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
+        **ENGINE_SETTINGS,
     }
 
 
