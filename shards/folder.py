@@ -13,7 +13,7 @@ from pathlib import Path
 from shards.pack import ShardResult, state_path
 from ufo_ds.data.schema import META_NAME, TaskMeta, read_index
 from ufo_ds.errors import UserError
-from ufo_ds.files import replace_file
+from ufo_ds.files import read_text, replace_file
 
 _OURS = re.compile(r"(train|val|test)-\d{6}\.(tar|idx)")
 _RECORD = ".build.json"
@@ -48,8 +48,8 @@ class TaskFolder:
         self._record = self._read_record()
 
     def _read_record(self) -> dict:
-        with suppress(OSError, ValueError):
-            record = json.loads((self.path / _RECORD).read_text(encoding="ascii"))
+        with suppress(OSError, ValueError, RecursionError):
+            record = json.loads(read_text(self.path / _RECORD, "ascii"))
             if isinstance(record, dict) and isinstance(record.get("shards"), dict):
                 return record
         return {"plan": "", "shards": {}}
@@ -79,10 +79,10 @@ class TaskFolder:
 
     def known(self, name: str) -> ShardResult | None:
         """What is noted of a shard of that name: by an unfinished build, or else by the last finished one."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            return ShardResult.parse(state_path(self.path, name).read_text(encoding="ascii"))
-        with suppress(ValueError, KeyError, TypeError):
-            return ShardResult.parse(self._record["shards"][name])
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            return ShardResult.parse(read_text(state_path(self.path, name), "ascii"), name)
+        with suppress(ValueError, KeyError, TypeError, RecursionError):
+            return ShardResult.parse(self._record["shards"][name], name)
         return None
 
     def finish(self, fingerprint: str, results: list[ShardResult], meta: TaskMeta) -> None:

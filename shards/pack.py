@@ -40,11 +40,19 @@ class ShardResult:
     rejected: list[Rejection]
 
     @classmethod
-    def parse(cls, text: str) -> ShardResult:
-        """Reverse of `text`; `ValueError`, `KeyError` or `TypeError` where it is something else."""
+    def parse(cls, text: str, name: str) -> ShardResult:
+        """Reverse of `text`; `ValueError`, `KeyError` or `TypeError` where it is not that of the shard `name`."""
         value = json.loads(text)
         info = ShardInfo(**value["info"]) if value["info"] else None
         rejected = [Rejection(**item) for item in value["rejected"]]
+        texts = [value["fingerprint"], value["index_sha256"]]
+        texts += [item for rejection in rejected for item in (rejection.file, rejection.reason)]
+        if info:
+            texts += [info.name, info.sha256]
+        if not all(isinstance(item, str) for item in texts) or (info and info.name != name):
+            raise ValueError(f"not the note of {name}")
+        if info and not all(type(count) is int and count > 0 for count in (info.samples, info.bytes)):
+            raise ValueError(f"impossible counts of {name}")
         return cls(value["fingerprint"], info, value["index_sha256"], rejected)
 
     def text(self) -> str:

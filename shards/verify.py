@@ -14,6 +14,7 @@ from PIL import Image, ImageFile
 
 from shards.layouts import Boxes, Source
 from ufo_ds.data.schema import IGNORE_ID
+from ufo_ds.errors import shown
 
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 MAX_PIXELS = 100_000_000
@@ -84,7 +85,7 @@ def check_boxes(boxes: Boxes, width: int, height: int) -> None:
     for annotation, name in zip(boxes.annotations or (), boxes.annotation_names, strict=False):
         x, y, w, h = annotation["bbox"]
         if x < -BORDER or y < -BORDER or x + w > width + BORDER or y + h > height + BORDER:
-            raise UnfitError(f"{name}: bbox {annotation['bbox']} sticks out of the {width} x {height} image")
+            raise UnfitError(f"{name}: bbox {shown(annotation['bbox'], 60)} sticks out of the {width} x {height} image")
 
 
 def check_mask(data: bytes, name: str, size: tuple[int, int], class_count: int) -> None:

@@ -15,8 +15,8 @@ from torch import Tensor
 from ufo_ds import command_line
 from ufo_ds.data.schema import META_NAME, TASKS, ClassInfo, TaskMeta
 from ufo_ds.data.shards import local_folder
-from ufo_ds.errors import UserError
-from ufo_ds.files import replace_file
+from ufo_ds.errors import UserError, shown
+from ufo_ds.files import read_text, replace_file
 from ufo_ds.model.joint import JointModel
 from ufo_ds.model.trunk import Trunk
 from ufo_ds.recipe import Recipe
@@ -174,12 +174,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def compare_tensors(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
-    """Names missing from `given`, names only there, and names of another shape there."""
+    """Names missing from `given`, names only there, and names of another shape or kind (whole, floating) there."""
     return (
         [name for name in own if name not in given],
         [name for name in given if name not in own],
-        [name for name in own if name in given and own[name].shape != given[name].shape],
+        [name for name in own if name in given and not _alike(own[name], given[name])],
     )
+
+
+def _alike(first: Tensor, second: Tensor) -> bool:
+    return first.shape == second.shape and first.dtype.is_floating_point == second.dtype.is_floating_point
 
 
 def values_of(path: Path) -> dict[str, Any]:
@@ -192,7 +196,7 @@ def values_of(path: Path) -> dict[str, Any]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON: {error}") from None
     if not isinstance(config, dict) or config.get("format") != FORMAT or "model" not in config or "tasks" not in config:
@@ -207,10 +211,23 @@ def _recipe_of(config: dict[str, Any], path: Path) -> tuple[Recipe, dict[str, Ta
         recipe = command_line.recipe_from(_values(config), str(path))
         recipe.tasks.names = list(config["tasks"])
         for name, task in config["tasks"].items():
-            metas[name] = TaskMeta(name, "weights", [ClassInfo(**item) for item in task["classes"]], {})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: key 'tasks.{name}': {error!r}; export the weights again") from None
+            metas[name] = TaskMeta(name, "weights", _classes_of(task["classes"]), {})
+        if not metas:
+            raise ValueError("no task at all")
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{path}: key 'tasks.{name}': {shown(error, 100)}; export the weights again") from None
     return recipe, metas
+
+
+def _classes_of(items: Any) -> list[ClassInfo]:
+    classes = [ClassInfo(**item) for item in items]
+    for item in classes:
+        if type(item.id) is not int or not 0 <= item.id < 2**63 or not isinstance(item.name, str):
+            raise ValueError(f"class {shown(item.id)} with the name {shown(item.name)}")
+    ids = [item.id for item in classes]
+    if not ids or ids != sorted(set(ids)):
+        raise ValueError("classes are not one or more in ascending order of distinct ids")
+    return classes
 
 
 def _values(config: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import itertools
 import re
 import typing
 from argparse import ArgumentError
@@ -14,8 +13,10 @@ from typing import Any
 
 import yaml
 
-from ufo_ds.errors import UserError
-from ufo_ds.recipe import Recipe, SurgeryConfig
+from ufo_ds.errors import UserError, shown
+from ufo_ds.recipe import Recipe
+from ufo_ds.recipe_limits import check_recipe
+from ufo_ds.yaml_file import read_mapping
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -105,14 +106,17 @@ def _resolve(values: dict[str, Any], parser: Any, where: str) -> Recipe:
         parsed = parser.parse_object(values)
     except ArgumentError as error:
         raise UserError(f"{where}: {_one_line(str(error))}") from None
-    recipe = _build(Recipe, parsed.as_dict())
-    check_recipe(recipe)
+    try:
+        recipe = _build(Recipe, parsed.as_dict())
+        check_recipe(recipe)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
     return recipe
 
 
 def read_recipe(path: Path) -> Recipe:
     """The resolved recipe of a run, as `write_recipe` left it. Raises `UserError`."""
-    return recipe_from(_read_yaml(str(path)), str(path))
+    return recipe_from(read_mapping(str(path)), str(path))
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
@@ -153,24 +157,9 @@ def _is_free(key: str) -> bool:
 
 
 def _read_recipe_file(path: str, parser: Any) -> dict[str, Any]:
-    values = _read_yaml(path)
+    values = read_mapping(path)
     _check_keys(values, path)
-    try:
-        parser.parse_object(values)
-    except ArgumentError as error:
-        raise UserError(f"{path}: {_one_line(str(error))}") from None
-    return values
-
-
-def _read_yaml(path: str) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the recipe ({error.strerror}); give an existing YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: a recipe is a mapping of keys; see launch/recipes/toy.yaml")
+    _resolve(values, parser, path)
     return values
 
 
@@ -181,7 +170,7 @@ def _check_keys(values: dict[str, Any], where: str, prefix: str = "") -> None:
         _check_key(key, where, set())
         if key in groups:
             if not isinstance(value, dict):
-                raise UserError(f"{where}: key '{key}' is {value!r}: a group of keys is expected")
+                raise UserError(f"{where}: key '{key}' is {shown(value)}: a group of keys is expected")
             _check_keys(value, where, key + ".")
 
 
@@ -193,12 +182,15 @@ def _merge(into: dict[str, Any], other: dict[str, Any]) -> None:
             into[key] = value
 
 
-def _build(schema: type, values: dict[str, Any]) -> Any:
+def _build(schema: type, values: dict[str, Any], prefix: str = "") -> Any:
     hints = typing.get_type_hints(schema)
     arguments = {}
     for item in dataclasses.fields(schema):
         value = values[item.name]
-        arguments[item.name] = _build(hints[item.name], value) if dataclasses.is_dataclass(hints[item.name]) else value
+        key, kind = prefix + item.name, hints[item.name]
+        if value is None and type(None) not in typing.get_args(kind):  # to jsonargparse, null is "not given"
+            raise UserError(f"key '{key}' is null: give a value, or leave the key out")
+        arguments[item.name] = _build(kind, value, key + ".") if dataclasses.is_dataclass(kind) else value
     return schema(**arguments)
 
 
@@ -212,71 +204,3 @@ def _one_line(text: str) -> str:
         return " ".join(text.split())
     kind = re.sub(r"<class '(\w+)'>", r"\1", wanted[0]).replace("typing.Literal", "one of ")
     return f"key '{key[1]}'{f' is {given[-1]}' if given else ''}: expected {kind}"
-
-
-def check_recipe(recipe: Recipe) -> None:
-    """Ranges that types cannot say. Raises `UserError` with the key, the value and what it may be."""
-    tasks, train, optimizer = recipe.tasks, recipe.train, recipe.optimizer
-    _require("train.steps", train.steps, train.steps is None or train.steps > 0, "at least 1, or null")
-    _require("train.epochs", train.epochs, train.epochs > 0, "above 0")
-    _require("train.accumulate", train.accumulate, train.accumulate > 0, "at least 1")
-    _require("train.clip", train.clip, train.clip >= 0, "0 (off) or more")
-    _require("train.keep_checkpoints", train.keep_checkpoints, train.keep_checkpoints > 0, "at least 1")
-    for key in ("eval_every", "checkpoint_every", "gallery"):
-        _require(f"train.{key}", getattr(train, key), getattr(train, key) >= 0, "0 or more")
-    for key in ("eval_images", "threads"):
-        value = getattr(train, key)
-        _require(f"train.{key}", value, value is None or value > 0, "at least 1, or null")
-    _require("data.workers", recipe.data.workers, recipe.data.workers >= 0, "0 or more")
-    _require("data.window", recipe.data.window, recipe.data.window > 0, "at least 1")
-    _require("optimizer.lr", optimizer.lr, optimizer.lr > 0, "above 0")
-    _require("optimizer.layer_decay", optimizer.layer_decay, 0 < optimizer.layer_decay <= 1, "in (0, 1]")
-    _require("optimizer.warmup_steps", optimizer.warmup_steps, optimizer.warmup_steps >= 0, "0 or more")
-    _require("optimizer.weight_decay", optimizer.weight_decay, optimizer.weight_decay >= 0, "0 or more")
-    _require("model.depths", recipe.model.depths, recipe.model.depths > 0, "at least 1")
-    _require("model.drop_path", recipe.model.drop_path, 0 <= recipe.model.drop_path < 1, "in [0, 1)")
-    if tasks.names is not None:
-        unique = len(set(tasks.names)) == len(tasks.names) > 0
-        _require("tasks.names", tasks.names, unique, "one or more of cls, det, seg, each once; null for all")
-    _check_surgery(recipe.surgery)
-    for name in ("cls", "det", "seg"):
-        _check_task(f"tasks.{name}", getattr(tasks, name))
-    levels = tasks.det.levels
-    doubling = len(levels) > 0 and all(b == 2 * a for a, b in itertools.pairwise(levels))
-    _require(
-        "tasks.det.levels",
-        levels,
-        doubling and set(levels) <= {4, 8, 16, 32, 64},
-        "strides from 4 to 64, each twice the one before",
-    )
-    nms = tasks.det.nms
-    _require("tasks.det.nms", nms, nms is None or 0 < nms <= 1, "in (0, 1], or null")
-    _require("tasks.cls.label_smoothing", tasks.cls.label_smoothing, 0 <= tasks.cls.label_smoothing < 1, "in [0, 1)")
-
-
-def _check_surgery(config: SurgeryConfig) -> None:
-    _require("surgery.every", config.every, config.every >= 0, "0 or more")
-    _require("surgery.gradvac_beta", config.gradvac_beta, 0 <= config.gradvac_beta <= 1, "in 0..1")
-    for name in ("cagrad_c", "tbgc_clip"):
-        _require(f"surgery.{name}", getattr(config, name), getattr(config, name) >= 0, "0 or more")
-    for name in ("uncertainty_lr", "famo_lr"):
-        _require(f"surgery.{name}", getattr(config, name), getattr(config, name) > 0, "above 0")
-
-
-def _check_task(key: str, config: Any) -> None:
-    _require(f"{key}.batch", config.batch, config.batch > 0, "at least 1")
-    _require(f"{key}.weight", config.weight, config.weight > 0, "above 0; leave a task out through tasks.names")
-    for name in ("size", "crop", "eval_size"):
-        value = getattr(config, name, None)
-        _require(f"{key}.{name}", value, value is None or min(value) >= 16, "at least 16 x 16 pixels")
-    for name in ("scale_jitter", "crop_scale"):
-        value = getattr(config, name, None)
-        _require(f"{key}.{name}", value, value is None or 0 < value[0] <= value[1], "(low, high) with 0 < low <= high")
-    for name in ("hflip", "color_jitter", "min_visible", "dropout"):
-        value = getattr(config, name, 0)
-        _require(f"{key}.{name}", value, 0 <= value <= 1, "in 0..1")
-
-
-def _require(key: str, value: Any, holds: bool, remedy: str) -> None:
-    if not holds:
-        raise UserError(f"key '{key}' is {value}: must be {remedy}")

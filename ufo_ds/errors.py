@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import reprlib
 import sys
 import time
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class UserError(Exception):
@@ -14,6 +15,14 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(str(message).split()))
+
+
+def shown(value: Any, limit: int = 40) -> str:
+    """A value that somebody else wrote, for a message: at most `limit` characters, however large or deep it is."""
+    brief = reprlib.Repr()
+    brief.maxlevel = 4  # `repr` alone would end at Python's limit of recursion
+    brief.maxstring = brief.maxlong = brief.maxother = limit
+    return brief.repr(value)[:limit]
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Files that are never half there."""
+"""Files that are never half there, and never more than fits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,19 @@ import os
 from pathlib import Path
 
 from ufo_ds.errors import UserError
+
+MAX_TEXT_BYTES = 2**30
+"""A larger JSON, index or list is refused unread: parsed, it would take ten times as much memory."""
+
+
+def read_text(path: str | Path, encoding: str = "utf-8", limit: int = MAX_TEXT_BYTES) -> str:
+    """The text of a file of at most `limit` bytes. `OSError` or `ValueError` where there is none."""
+    with Path(path).open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(limit + 1) if size <= limit else b""
+    if max(size, len(data)) > limit:
+        raise ValueError(f"larger than {limit >> 20} MiB")
+    return data.decode(encoding)
 
 
 def replace_file(path: Path, data: bytes | str) -> None:

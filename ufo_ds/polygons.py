@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ufo_ds.errors import UserError
+from ufo_ds.errors import UserError, shown
 
 Polygons = dict[str, list[list[list[int]]]]
 """Contours `[[x, y], ...]` in pixels by class id (as text, for JSON keys). A hole is one more contour."""
@@ -68,7 +68,7 @@ def parse_class_id(name: Any, where: str) -> int:
     """A key of polygons, "0" to "255", as a number. `UserError` begins with `where`."""
     if isinstance(name, str) and name.isascii() and name.isdigit() and len(name) <= 3 and int(name) <= 255:
         return int(name)
-    raise UserError(f'{where}: {name!r:.40} is no class id; keys of polygons are "0" to "255"')
+    raise UserError(f'{where}: {shown(name)} is no class id; keys of polygons are "0" to "255"')
 
 
 def parse_contour(contour: Any, where: str) -> np.ndarray:
@@ -79,9 +79,10 @@ def parse_contour(contour: Any, where: str) -> np.ndarray:
         points = np.empty(())
     if points.shape == (0,):
         return np.empty((0, 2), np.int32)
-    whole = points.dtype.kind in "ui" or (points.dtype.kind == "f" and np.array_equal(points, points // 1))
+    # `trunc` says nothing of infinities, where a division would warn.
+    whole = points.dtype.kind in "ui" or (points.dtype.kind == "f" and np.array_equal(points, np.trunc(points)))
     if points.ndim != 2 or points.shape[1] != 2 or not whole:
-        raise UserError(f"{where}: {contour!s:.60} is no contour; write [[x, y], ...] in whole pixels")
+        raise UserError(f"{where}: {shown(contour, 60)} is no contour; write [[x, y], ...] in whole pixels")
     if points.max() > MAX_COORDINATE or points.min() < -MAX_COORDINATE:
         raise UserError(f"{where}: a coordinate beyond {MAX_COORDINATE}; write [x, y] in pixels of the image")
     return points.astype(np.int32)

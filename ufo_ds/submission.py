@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ufo_ds.errors import UserError
-from ufo_ds.files import replace_file
+from ufo_ds.errors import UserError, shown
+from ufo_ds.files import read_text, replace_file
 from ufo_ds.polygons import Polygons, mask_to_polygons, parse_class_id, parse_contour, polygons_to_mask
 
 __all__ = ["mask_to_polygons", "polygons_to_mask", "read_submission", "write_submission"]
 
+
+MAX_PIXEL = 1e9
+"""Largest number in a box: areas of more would overflow."""
 
 # ---- sections: checked, and by image ----
 
@@ -29,7 +32,7 @@ def read_labels(value: Any, path: Path) -> dict[str, int]:
     labels = _by_image(value, path, "cls")
     for name, label in labels.items():
         if not is_integer(label):
-            _reject(path, "cls", repr(name), f"{label!r:.40} is no class id", "write an integer")
+            _reject(path, "cls", shown(name, 80), f"{shown(label)} is no class id", "write an integer")
     return labels
 
 
@@ -53,9 +56,9 @@ def read_polygons(value: Any, path: Path) -> dict[str, Polygons]:
     images = _by_image(value, path, "seg")
     for name, polygons in images.items():
         if not isinstance(polygons, dict):
-            _reject(path, "seg", repr(name), f"is {_kind(polygons)}", 'write {"<class id>": [contour, ...]}')
+            _reject(path, "seg", shown(name, 80), f"is {_kind(polygons)}", 'write {"<class id>": [contour, ...]}')
         for class_id, contours in polygons.items():
-            where = f"{path}: section 'seg', entry {name!r}, class {class_id!r:.40}"
+            where = f"{path}: section 'seg', entry {shown(name, 80)}, class {shown(class_id)}"
             parse_class_id(class_id, where)
             if not isinstance(contours, list):
                 raise UserError(f"{where} is {_kind(contours)}; write a list of contours")
@@ -73,16 +76,23 @@ def _by_image(value: Any, path: Path, section: str) -> dict[str, Any]:
     for place, name, item in _named(value, path, section):
         if not name:
             _reject(path, section, place, "the image has an empty name", "write its file name")
-        if name in images and images[name] != item:
-            _reject(path, section, place, f"{name!r} has stood before with another value", "keep one of them")
+        if name in images and _differ(images[name], item):
+            _reject(path, section, place, f"{shown(name, 80)} has stood before with another value", "keep one of them")
         images[name] = item
     return images
+
+
+def _differ(first: Any, second: Any) -> bool:
+    try:
+        return bool(first != second)
+    except RecursionError:
+        return True
 
 
 def _named(value: Any, path: Path, section: str) -> Iterator[tuple[str, str, Any]]:
     """(place for messages, image name, value) of either form."""
     if isinstance(value, dict):
-        yield from ((repr(name), name, item) for name, item in value.items())
+        yield from ((shown(name, 80), name, item) for name, item in value.items())
         return
     if not isinstance(value, list):
         _reject(path, section, None, f"is {_kind(value)}", "write a list of single-key objects")
@@ -102,16 +112,18 @@ def _box_problem(entry: Any) -> str:
             return f"has no {key}"
     for key in ("image_id", "category_id"):
         if not is_integer(entry[key]):
-            return f"{key} is {entry[key]!r:.40}, no integer"
+            return f"{key} is {shown(entry[key])}, no integer"
     box = entry["bbox"]
     if not is_box(box):
-        return f"bbox {box!r:.80} is not four finite numbers with width and height of at least 0"
-    return "" if is_finite(entry["score"]) else f"score {entry['score']!r:.40} is no finite number"
+        return f"bbox {shown(box, 80)} is not four finite numbers (pixels) with width and height of at least 0"
+    return "" if is_finite(entry["score"]) else f"score {shown(entry['score'])} is no finite number"
 
 
 def is_box(value: Any) -> bool:
-    """Whether a JSON value is a box: [x, y, w, h], finite, w and h of at least 0."""
-    return isinstance(value, list) and len(value) == 4 and all(map(is_finite, value)) and min(value[2:]) >= 0
+    """Whether a JSON value is a box: [x, y, w, h], finite and no absurd pixels, w and h of at least 0."""
+    if not isinstance(value, list) or len(value) != 4 or not all(map(is_finite, value)):
+        return False
+    return min(value[2:]) >= 0 and max(map(abs, value)) <= MAX_PIXEL
 
 
 def is_integer(value: Any) -> bool:
@@ -188,7 +200,7 @@ def write_submission(path: str | Path, sections: Mapping[str, Any], as_objects: 
 def _check_names(sections: Mapping[str, Any], path: Path) -> None:
     unknown = [name for name in sections if name not in READERS]
     if not sections or unknown:
-        problem = f"unknown section {unknown[0]!r:.40}" if unknown else "no section at all"
+        problem = f"unknown section {shown(unknown[0])}" if unknown else "no section at all"
         hint = " (detection is called dec there)" if "det" in unknown else ""
         raise UserError(f"{path}: {problem}; a submission has cls, dec and seg{hint}")
 
@@ -196,7 +208,7 @@ def _check_names(sections: Mapping[str, Any], path: Path) -> None:
 def read_json(path: Path) -> Any:
     """A JSON file, strictly: no NaN, no key twice with different values. Raises `UserError`."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_unambiguous,
+        return json.loads(read_text(path, "utf-8-sig"), object_pairs_hook=_unambiguous,
                           parse_constant=_no_constant)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give an existing JSON file") from None
@@ -210,7 +222,7 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs) and any(value[key] != item for key, item in pairs):
         twice = next(key for key, item in pairs if value[key] != item)
-        raise ValueError(f"key {twice!r:.60} stands twice in one object with different values")
+        raise ValueError(f"key {shown(twice, 60)} stands twice in one object with different values")
     return value
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from shards.layouts import Source
 from ufo_ds.data.schema import ClassInfo, Rejection
-from ufo_ds.errors import UserError
+from ufo_ds.errors import UserError, shown
+from ufo_ds.files import read_text
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "webp")
 MAX_FILE_BYTES = 256 * 2**20
@@ -30,7 +31,11 @@ class Folder:
         self.path = path
         self.images: dict[str, Source] = {}
         self.rejected: dict[str, Rejection] = {}
-        for entry in sorted(path.iterdir(), key=lambda item: item.name):
+        try:
+            entries = sorted(path.iterdir(), key=lambda item: item.name)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be listed ({error.strerror}); mend the rights") from None
+        for entry in entries:
             try:
                 self.images[entry.name] = _examine(entry, extensions)
             except ValueError as reason:
@@ -82,7 +87,7 @@ def _examine(entry: Path, extensions: tuple[str, ...]) -> Source:
 def plain_name(name: Any, where: str) -> str:
     """`name` if it is a bare file name; with a folder, `..` or an absolute path, a `UserError` at `where`."""
     if not isinstance(name, str) or name in ("", ".", "..") or any(sign in name for sign in "/\\\0"):
-        raise UserError(f"{where}: {name!r} is not a bare file name; write it without folders")
+        raise UserError(f"{where}: {shown(name, 100)} is not a bare file name; write it without folders")
     return name
 
 
@@ -90,9 +95,11 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The non-blank lines of a text file, stripped, each with its 1-based number."""
     try:
         # The escapes keep file names that are not UTF-8 the way the operating system's listing has them.
-        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        text = read_text(path, "latin-1").encode("latin-1").decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); it must list the images") from None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; it must list the images") from None
     # Not splitlines(): that would also break at characters which may stand in a file name.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
@@ -102,7 +109,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 def read_json(path: Path) -> Any:
     """The value of a JSON file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(read_text(path, "utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); it must list the images") from None
     except (ValueError, RecursionError) as error:

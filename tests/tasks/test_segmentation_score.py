@@ -132,8 +132,8 @@ def test_label_masks_of_all_kinds(tmp_path):
 def test_broken_label_masks_are_named(tmp_path):
     colours = png(np.zeros((2, 2, 3), np.uint8))
     noise = png(np.random.default_rng(0).integers(0, 19, (40, 40), np.uint8))
-    for data, message in ((b"", "no image"), (noise[:800], "decoded"), (colours, "mode RGB"),
-                          (png(np.zeros((2, 2), np.uint16)), "mode I;16")):
+    for data, message in ((b"", "not a PNG"), (noise[:800], "decoded"), (colours, "one 8-bit channel"),
+                          (png(np.zeros((2, 2), np.uint16)), "one 8-bit channel")):
         with pytest.raises(UserError, match=message):
             decode_mask(data, "x.png")
     with pytest.raises(UserError, match="no folder"):

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from ufo_ds.errors import shown
+
+MAX_PIXELS = 178_956_970
+"""A header that announces more is not decoded: a small file can unfold to gigabytes. As Pillow's own limit."""
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+"""What the shard builder lets in; OpenCV alone would try many more decoders."""
+_MAX_DIGITS = 18
+_PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 
@@ -27,6 +38,7 @@ def decode_image(data: bytes) -> np.ndarray:
     # marker after the start of its last scan, whose entropy-coded data hold no markers.
     if data.startswith(_JPEG) and data.rfind(_END) < data.rfind(_SCAN):
         raise DecodeError("the JPEG breaks off")
+    _check_size(data, FORMATS, "the image")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:  # e.g. no bytes at all, or a header that announces too many pixels
@@ -46,10 +58,44 @@ def decode_mask(data: bytes) -> np.ndarray:
     """
     # Bytes 24 and 25 of a PNG are bit depth and colour type (0 grey, 3 palette). Fewer bits of grey would
     # come out stretched to 0..255, and no longer be ids.
-    if len(data) < 26 or data[25] not in (0, 3) or (data[25] == 0 and data[24] != 8):
+    if not data.startswith(_PNG) or len(data) < 26 or data[25] not in (0, 3) or (data[25] == 0 and data[24] != 8):
         raise DecodeError("the mask is not a PNG of one 8-bit channel")
+    _check_size(data, ("PNG",), "the mask")
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        with _quiet(), Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             return np.array(image)
     except Exception as error:  # Pillow's decoders raise whatever they like on broken files
         raise DecodeError(f"the mask cannot be decoded ({error})") from None
+
+
+def decode_label(data: bytes) -> int:
+    """A `.cls` member -> the class id.
+
+    Raises:
+        DecodeError: something else than a whole number from 0 up.
+    """
+    if data.isdigit() and len(data) <= _MAX_DIGITS:
+        return int(data)
+    raise DecodeError(f"class {shown(data)} is not an integer from 0 up")
+
+
+def _check_size(data: bytes, formats: tuple[str, ...], what: str) -> None:
+    """Look at the header alone."""
+    try:
+        with _quiet(), Image.open(io.BytesIO(data), formats=formats) as image:
+            width, height = image.size
+    except Image.DecompressionBombError:  # above twice a limit that another part of the program may have moved
+        raise DecodeError(f"{what} has more than {MAX_PIXELS // 10**6} million pixels") from None
+    except Exception as error:
+        reason = "" if isinstance(error, Image.UnidentifiedImageError) else f" ({error})"
+        raise DecodeError(f"{what} cannot be decoded{reason}") from None
+    if width * height > MAX_PIXELS:
+        raise DecodeError(f"{what} has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} million")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Pillow's warnings (large images, broken EXIF)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ufo_ds.errors import UserError
-from ufo_ds.files import replace_file
+from ufo_ds.files import read_text, replace_file
 
 _VERSION = "v1.2"
+_DIGITS = 18
 
 
 class Member(NamedTuple):
@@ -42,11 +43,11 @@ def read_index(path: str | Path) -> list[list[Member]]:
         UserError: the file is absent or not a whole index of that version; file and line are named.
     """
     try:
-        lines = Path(path).read_text(encoding="ascii").splitlines()
+        lines = read_text(path, "ascii").splitlines()
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); run shards/build.py again") from None
     version, _, count = lines[0].partition(" ") if lines else ("", "", "")
-    if version != _VERSION or not count.isdecimal():
+    if version != _VERSION or not _is_number(count):
         raise UserError(f"{path}:1: not an index of version {_VERSION}; run shards/build.py again")
     if int(count) != len(lines) - 1:
         raise UserError(f"{path}: {len(lines) - 1} samples, {count} announced; run shards/build.py again")
@@ -57,7 +58,12 @@ def _parse_lines(path: str | Path, lines: Iterable[str]) -> Iterable[list[Member
     for number, line in enumerate(lines, start=2):
         fields = line.split(" ")
         groups = [fields[i : i + 4] for i in range(0, len(fields), 4)]
-        if not all(len(group) == 4 and group[1].isdecimal() and group[2].isdecimal() for group in groups):
+        if not all(len(group) == 4 and _is_number(group[1]) and _is_number(group[2]) for group in groups):
             problem = "not '<ext> <offset> <size> <name>' for each member"
             raise UserError(f"{path}:{number}: {problem}; run shards/build.py again")
         yield [Member(ext, int(offset), int(size), name) for ext, offset, size, name in groups]
+
+
+def _is_number(text: str) -> bool:
+    """Digits that fit 64 bits; Python itself refuses thousands of them with an error of its own."""
+    return text.isdecimal() and len(text) <= _DIGITS

@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from ufo_ds.data.index import Member, read_index, write_index
-from ufo_ds.errors import UserError
-from ufo_ds.files import replace_file
+from ufo_ds.errors import UserError, shown
+from ufo_ds.files import read_text, replace_file
 
 __all__ = [
     "FORMAT", "IGNORE_ID", "META_NAME", "SPLITS", "TASKS", "ClassInfo", "Member", "RawSample", "Rejection",
@@ -32,7 +32,7 @@ META_NAME = "meta.json"
 IGNORE_ID = 255
 """Mask value of the pixels that count neither in the loss nor in the score."""
 
-_SHARD_NAME = re.compile(r"[a-z]+-\d{6}\.tar")
+_SHARD_NAME = re.compile(r"[a-z]+-[0-9]{6}\.tar")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -186,7 +186,7 @@ class TaskMeta:
         """
         path = Path(shards_root) / task / META_NAME
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = json.loads(read_text(path))
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(f"{path}: unfinished or absent build; run shards/build.py with --out "
                             f"{shards_root}") from None  # fmt: skip
@@ -223,9 +223,10 @@ class _Checked:
         self.require(key in self.value, key, "is missing")
         value = self.value[key]
         right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-        self.require(right, key, f"is {value!r:.60}, not of type {kind.__name__}")
+        self.require(right, key, f"is {shown(value, 60)}, not of type {kind.__name__}")
         if kind is int:
-            self.require(value >= 0, key, f"is negative ({value})")
+            self.require(value >= 0, key, f"is negative ({shown(value)})")
+            self.require(value < 2**63, key, f"is {shown(value)}, more than 64 bits hold")
         return value
 
     def take_each(self, key: str, parse: Callable[[_Checked], Any]) -> list[Any]:
@@ -238,18 +239,21 @@ def _parse_meta(value: Any, path: Path, task: str) -> TaskMeta:
     top = _Checked(value, path, "")
     version = top.take("format", int)
     top.require(version == FORMAT, "format", f"is {version}, this program reads {FORMAT}")
-    top.require(top.take("task", str) == task, "task", f"is {value['task']!r}, not {task!r}")
+    top.require(top.take("task", str) == task, "task", f"is {shown(value['task'])}, not {task!r}")
     classes = top.take_each("classes", lambda item: ClassInfo(item.take("id", int), item.take("name", str)))
     ids = [item.id for item in classes]
     top.require(bool(ids), "classes", "is empty")
     top.require(ids == sorted(set(ids)), "classes", "is not in ascending order of distinct ids")
     counted = ids == list(range(len(ids)))
     top.require(task != "seg" or counted, "classes", "of seg do not count from 0 without holes")
+    top.require(task != "seg" or len(ids) <= IGNORE_ID, "classes", f"of seg are {len(ids)}, more than {IGNORE_ID}")
     splits = {
         name: _parse_split(_Checked(item, path, f"splits.{name}"), name)
         for name, item in top.take("splits", dict).items()
     }
     top.require(bool(splits), "splits", "is empty")
+    unknown = [name for name in splits if name not in SPLITS]
+    top.require(not unknown, "splits", f"has {shown(unknown)}, not only {', '.join(SPLITS)}")
     return TaskMeta(task, top.take("layout", str), classes, _Splits(splits))
 
 
@@ -266,6 +270,8 @@ def _parse_split(item: _Checked, split: str) -> SplitMeta:
             "unmatched", lambda it: Unmatched(it.take("entry", str), it.take("reason", str))
         ),
     )
+    names = [shard.name for shard in meta.shards]
+    item.require(len(set(names)) == len(names), "shards", "lists one shard twice")
     in_shards = sum(shard.samples for shard in meta.shards)
     item.require(in_shards == meta.samples, "samples", f"is {meta.samples}, the shards hold {in_shards}")
     accounted = meta.samples + len(meta.rejected)
@@ -279,7 +285,7 @@ def _parse_shard(item: _Checked, split: str) -> ShardInfo:
         item.take("name", str), item.take("samples", int), item.take("bytes", int), item.take("sha256", str)
     )
     named = _SHARD_NAME.fullmatch(shard.name) and shard.name.startswith(f"{split}-")
-    item.require(bool(named), "name", f"is {shard.name!r}, not {split}-000000.tar or the like")
+    item.require(bool(named), "name", f"is {shown(shard.name)}, not {split}-000000.tar or the like")
     item.require(bool(_SHA256.fullmatch(shard.sha256)), "sha256", "is not 64 hex digits")
     item.require(shard.samples > 0, "samples", "is 0")
     return shard

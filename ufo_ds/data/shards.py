@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from ufo_ds.data.schema import Member, RawSample, ShardInfo, TaskMeta, file_name_of, read_index
-from ufo_ds.errors import UserError
+from ufo_ds.errors import UserError, shown
 
 MAX_OPEN = 64
 """Shards that a process keeps open; a window of the shuffle is a few."""
+_IMAGES = ("jpg", "jpeg", "png", "bmp", "webp")
 _LABEL = {"cls": "cls", "det": "json", "seg": "png"}
 _REMOTE = re.compile(r"(https?|s3|gs|hdfs|ftp)://|pipe:")
 _TAR_BLOCK = 512
@@ -147,12 +148,13 @@ class ShardSet:
 
     def _read(self, shard: int, offset: int, size: int) -> bytes:
         try:
-            data = os.pread(self._descriptor(shard), size, offset)
+            data = os.pread(self._descriptor(shard), _TAR_BLOCK + size, offset - _TAR_BLOCK)
         except OSError as error:
             raise _unreadable(self._path(shard), error) from None
-        if len(data) != size:
-            raise UserError(f"{self._path(shard)}: ends at byte {offset + len(data)}; {_REMEDY}")
-        return data
+        if len(data) != _TAR_BLOCK + size:
+            raise UserError(f"{self._path(shard)}: breaks off before byte {offset + size}; {_REMEDY}")
+        self._check_header(shard, data[:_TAR_BLOCK], size)
+        return data[_TAR_BLOCK:]
 
     def _descriptor(self, shard: int) -> int:
         if shard not in self._descriptors:
@@ -175,12 +177,15 @@ class ShardSet:
     def _check_last_header(self, shard: int, descriptor: int) -> None:
         """Is the last image where it should be? Tars are padded, so another may well have the same size."""
         offset, size = self._places[self._first[int(self._ends[shard]) - 1]].tolist()
-        header = os.pread(descriptor, _TAR_BLOCK, offset - _TAR_BLOCK)
+        self._check_header(shard, os.pread(descriptor, _TAR_BLOCK, offset - _TAR_BLOCK), size)
+
+    def _check_header(self, shard: int, header: bytes, size: int) -> None:
+        """Does the header before a payload announce a plain file of that size? A link has no payload of its own."""
         try:
             found = int(header[124:135], 8)  # the size field of a tar header, octal
         except ValueError:
             found = -1
-        if found != size:
+        if found != size or header[156:157] not in (b"0", b"\0"):
             raise UserError(f"{self._path(shard)}: is not the shard that its index describes; {_REMEDY}")
 
 
@@ -194,6 +199,11 @@ def _problem(members: list[Member], shard_bytes: int, label: str | None) -> str 
     """What is wrong with a sample's line of the index."""
     key = members[0].name.partition(".")[0]
     extensions = [member.ext.lower() for member in members]
+    file_name = file_name_of(members[0].name)
+    if not key or any(sign in file_name for sign in "/\\\0"):
+        return f"{shown(file_name, 80)} is not a bare file name"
+    if extensions[0] not in _IMAGES:
+        return f"{shown(members[0].name, 80)} is no image ({', '.join(_IMAGES)}), and an image must come first"
     if any(member.name != f"{key}.{member.ext}" for member in members):
         return f"members of several samples ({', '.join(member.name for member in members)})"
     if any(not _TAR_BLOCK <= m.offset <= shard_bytes - m.size for m in members):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ufo_ds.data.batch import Batch, Example
-from ufo_ds.data.decode import DecodeError
+from ufo_ds.data.decode import DecodeError, decode_label
 from ufo_ds.data.order import Order, balanced, shuffled
 from ufo_ds.data.readers import read_batches
 from ufo_ds.data.schema import RawSample
@@ -51,9 +51,8 @@ def make_order(shards: ShardSet, task: str, seed: int, window: int, balance: boo
 def _class_of(shards: ShardSet, index: int) -> int:
     label = shards.read_member(index, "cls")
     try:
-        return int(label)
-    except ValueError:
-        problem = f"class {label!r:.40} is not an integer"
+        return decode_label(label)
+    except DecodeError as problem:
         raise UserError(f"{_place(shards, index)}: {problem}; {_REMEDY}") from None
 
 

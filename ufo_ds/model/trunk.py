@@ -81,10 +81,13 @@ def _create_vit(config: ModelConfig) -> nn.Module:
         hint = f"; timm has {', '.join(near)}" if near else "; see timm.list_models('*vit*')"
         raise UserError(f"key 'model.trunk': timm {timm.__version__} has no model '{name}'{hint}")
     options = {"num_classes": 0, "dynamic_img_size": True, "drop_path_rate": config.drop_path, **config.trunk_kwargs}
-    if config.pretrained and config.pretrained_file:
-        options["pretrained_cfg_overlay"] = {"file": config.pretrained_file}
     try:
+        if config.pretrained and config.pretrained_file:
+            # Read here: older versions of timm would unpickle whatever the file holds.
+            weights = timm.models.load_state_dict(config.pretrained_file, weights_only=True)
+            options["pretrained_cfg_overlay"] = {"state_dict": weights}
         vit = timm.create_model(name, pretrained=config.pretrained, **options)
+        vit.pretrained_cfg.pop("state_dict", None)
     except TypeError as error:
         raise UserError(
             f"key 'model.trunk': '{name}' cannot be made with {options}: {error}; "
@@ -94,6 +97,7 @@ def _create_vit(config: ModelConfig) -> nn.Module:
         if not config.pretrained:
             raise UserError(f"key 'model.trunk': '{name}' with {options}: {error}") from None
         what = config.pretrained_file or "the download"
+        error = str(error) or type(error).__name__
         raise UserError(
             f"key 'model.pretrained': weights of '{name}' from {what} cannot be had ({error}); give a "
             "local file in 'model.pretrained_file', or set 'model.pretrained' to false"

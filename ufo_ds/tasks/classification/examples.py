@@ -10,7 +10,7 @@ from torch.utils.data import default_collate
 from torchvision.transforms import v2
 
 from ufo_ds.data.batch import Batch, Example
-from ufo_ds.data.decode import decode_image
+from ufo_ds.data.decode import DecodeError, decode_image, decode_label
 from ufo_ds.data.pixels import jitter_colour, to_tensor
 from ufo_ds.data.schema import RawSample, TaskMeta
 from ufo_ds.errors import UserError
@@ -61,8 +61,8 @@ class EvalTransform:
 def read_label(raw: RawSample) -> int:
     """The class id of a sample. `UserError` without one; who reads the sample adds its name."""
     try:
-        return int(raw.members["cls"])
-    except (KeyError, ValueError):
+        return decode_label(raw.members["cls"])
+    except (KeyError, DecodeError):
         raise UserError("no class (.cls member); build the shards from labelled data") from None
 
 

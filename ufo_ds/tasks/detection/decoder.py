@@ -156,7 +156,8 @@ def load_published(model: nn.Module, path: Path) -> list[str]:
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: key 'tasks.det.decoder_weights': not a readable safetensors file ({error})") from None
     own = model.state_dict()
-    fitting = {name: value for name, value in published.items() if name in own and own[name].shape == value.shape}
+    fitting = {name: value for name, value in published.items() if name in own
+               and own[name].shape == value.shape and own[name].is_floating_point() == value.is_floating_point()}
     if not fitting:
         raise UserError(
             f"{path}: key 'tasks.det.decoder_weights': none of its {len(published)} tensors fits this "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from ufo_ds.data.placement import Placement, fit_scale
 from ufo_ds.data.schema import RawSample, TaskMeta
 from ufo_ds.errors import UserError
 from ufo_ds.recipe import DetConfig
+from ufo_ds.tasks.detection.label import parse_label
 
 Target = dict[str, Tensor]
 """`class_labels` int64 [N], the network's indices; `boxes` float32 [N, 4], cxcywh, 0..1 of the canvas."""
@@ -77,12 +77,7 @@ def read_label(raw: RawSample) -> dict[str, Any]:
     Raises:
         UserError: there is none, or it is something else; who reads the sample adds its name.
     """
-    try:
-        label = json.loads(raw.members["json"])
-        label["image_id"]
-    except (KeyError, TypeError, ValueError):
-        raise UserError("no image id (.json member); run shards/build.py again") from None
-    return label
+    return parse_label(raw.members.get("json", b""))
 
 
 def collate(examples: Sequence[Example]) -> Batch:
@@ -109,7 +104,7 @@ def make_target(
         config: `min_visible` and `min_box` count.
         meta: the classes.
     """
-    wanted = [item for item in annotations if not item["iscrowd"]]
+    wanted = [item for item in annotations if not item.get("iscrowd", 0)]
     labels = torch.tensor([meta.index_of(item["category_id"]) for item in wanted], dtype=torch.int64)
     xywh = np.array([item["bbox"] for item in wanted], np.float64).reshape(-1, 4)
     xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ufo_ds.errors import UserError
-from ufo_ds.submission import is_box, is_finite, is_integer, read_boxes, read_json
+from ufo_ds.errors import UserError, shown
+from ufo_ds.submission import is_integer, read_boxes, read_json
 from ufo_ds.tasks.detection.average_precision import average_precision
+from ufo_ds.tasks.detection.label import annotation_problem, parse_label
 
 if TYPE_CHECKING:
     from ufo_ds.data.schema import RawSample, TaskMeta
@@ -139,14 +139,15 @@ class BoxMetric:
 
 def truth_of(raw: RawSample, meta: TaskMeta) -> BoxTruth:
     """The boxes in a sample. `UserError` where it has no labels, or a category that is no class of meta's."""
-    try:
-        value = json.loads(raw.members.get("json", b"{}"))
-        truth = _truth(value["image_id"], value["annotations"]) if "annotations" in value else None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        problem = f"its annotations cannot be read ({error!r:.80}); build the shards again"
-        raise UserError(f"{raw.file_name}: {problem}") from None
-    if truth is None:
+    if "json" not in raw.members:
         raise UserError(f"{raw.file_name}: has no annotations; score a labelled split")
+    try:
+        value = parse_label(raw.members["json"])
+    except UserError as error:
+        raise UserError(f"{raw.file_name}: {error}") from None
+    if "annotations" not in value:
+        raise UserError(f"{raw.file_name}: has no annotations; score a labelled split")
+    truth = _truth(value["image_id"], value["annotations"])
     if foreign := set(truth.category_ids.tolist()) - set(meta.class_ids):
         problem = f"category {min(foreign)} is none of the {meta.num_classes} class ids"
         raise UserError(f"{raw.file_name}: {problem}; score a split with the same classes")
@@ -236,12 +237,14 @@ def _categories(value: dict[str, Any], path: Path) -> dict[int, str]:
         annotations = (item for item in value["annotations"] if isinstance(item, dict))
         return {item["category_id"]: "" for item in annotations if is_integer(item.get("category_id"))}
     if not isinstance(items, list) or not all(map(_is_category, items)):
-        raise UserError(f"{path}: categories are no objects with an integer id; mend the annotation file")
-    return {item["id"]: str(item.get("name", "")) for item in items}
+        raise UserError(f"{path}: categories are no objects with an integer id and a name; mend the annotation file")
+    if len({item["id"] for item in items}) != len(items):
+        raise UserError(f"{path}: categories have an id twice; mend the annotation file")
+    return {item["id"]: item.get("name", "") for item in items}
 
 
 def _is_category(item: Any) -> bool:
-    return isinstance(item, dict) and is_integer(item.get("id"))
+    return isinstance(item, dict) and is_integer(item.get("id")) and isinstance(item.get("name", ""), str)
 
 
 def _annotation_problem(item: Any, images: Mapping[int, Any], categories: Mapping[int, str]) -> str:
@@ -250,11 +253,8 @@ def _annotation_problem(item: Any, images: Mapping[int, Any], categories: Mappin
         return "is no object"
     for key, known in (("image_id", images), ("category_id", categories)):
         if not is_integer(item.get(key)) or item[key] not in known:
-            return f"has {key} {item.get(key)!r:.40}, which the file does not list"
-    if not is_box(item.get("bbox")):
-        return f"has the bbox {item.get('bbox')!r:.80}, not [x, y, w, h] with w and h of at least 0"
-    right = is_finite(item.get("area", 0)) and item.get("iscrowd", 0) in (0, 1)
-    return "" if right else "has an area that is no number, or an iscrowd that is not 0 or 1"
+            return f"has {key} {shown(item.get(key))}, which the file does not list"
+    return annotation_problem(item)
 
 
 def _truth(image_id: int, items: Sequence[Mapping[str, Any]]) -> BoxTruth:

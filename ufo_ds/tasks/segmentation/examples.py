@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 from torchvision.transforms import v2
@@ -26,7 +27,8 @@ class TrainTransform:
     """
 
     def __init__(self, config: SegConfig, meta: TaskMeta) -> None:
-        self.config = config
+        self.config, self.meta = config, meta
+        self._known = np.isin(np.arange(256), [*meta.class_ids, IGNORE_ID])
 
     def __call__(self, raw: RawSample) -> Example:
         """`UserError` where the sample has no mask; `DecodeError` for broken bytes."""
@@ -36,6 +38,10 @@ class TrainTransform:
         size, crop = image.shape[:2], tuple(self.config.crop)
         if mask.shape != size:
             raise DecodeError(f"the mask has (height, width) {mask.shape}, the image {size}")
+        if not (known := self._known[mask]).all():
+            foreign = mask[~known].min()
+            raise UserError(f"mask id {foreign} is neither one of the {self.meta.num_classes} classes nor {IGNORE_ID}; "
+                            "run shards/build.py again")
         place = Placement.at_random(size, crop, uniform(*self.config.scale_jitter))
         pixels = place.paste(jitter_colour(place.window(image), self.config.color_jitter))
         target = place.paste_mask(mask, IGNORE_ID)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +122,10 @@ class MaskFolder(Mapping[str, np.ndarray]):
         except OSError as error:
             problem = f"is no folder that can be read ({error.strerror})"
             raise UserError(f"{folder}: {problem}; give the folder of the label masks (PNG)") from None
-        self.paths = {path.stem: path for path in paths if path.suffix.lower() == ".png"}
+        self.paths: dict[str, Path] = {}
+        for path in (path for path in paths if path.suffix.lower() == ".png"):
+            if self.paths.setdefault(path.stem, path) != path:
+                raise UserError(f"{path}: stands beside {self.paths[path.stem].name}; keep one of them")
         if not self.paths:
             raise UserError(f"{folder}: holds no PNG; give the folder of the label masks")
 
@@ -146,18 +148,12 @@ class MaskFolder(Mapping[str, np.ndarray]):
 
 def decode_mask(data: bytes, where: str) -> np.ndarray:
     """A label PNG (grey or palette) -> uint8 [H, W] of class ids. `UserError` begins with `where`."""
-    from PIL import Image, UnidentifiedImageError  # OpenCV would turn a palette's ids into its colours
+    from ufo_ds.data import decode
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            mode, mask = image.mode, np.array(image)
-    except UnidentifiedImageError:  # its text is the address of the buffer
-        raise UserError(f"{where}: is no image; mend or remove it") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{where}: cannot be decoded ({error}); mend or remove it") from None
-    if mode not in ("L", "P", "1"):
-        raise UserError(f"{where}: an image of mode {mode}, not 8-bit class ids; write one channel of 8 bits")
-    return mask.astype(np.uint8)
+        return decode.decode_mask(data)
+    except decode.DecodeError as error:
+        raise UserError(f"{where}: {error}; mend or remove it") from None
 
 
 def stem_of(name: str) -> str:

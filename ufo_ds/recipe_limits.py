@@ -1,0 +1,111 @@
+"""Ranges of a recipe's keys, which their types cannot say."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from typing import Any
+
+from ufo_ds.errors import UserError, shown
+from ufo_ds.recipe import Recipe, SurgeryConfig
+
+MIN_SIDE, MAX_SIDE = 16, 2**14
+"""Pixels of a side of the network's input; channels of a pyramid at most."""
+MAX_NUMBER = 2**53
+"""Beyond it a float no longer counts in ones."""
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Ranges that types cannot say. Raises `UserError` with the key, the value and what it may be."""
+    _check_numbers(dataclasses.asdict(recipe))
+    tasks, train, optimizer = recipe.tasks, recipe.train, recipe.optimizer
+    _require("seed", recipe.seed, recipe.seed >= 0, "0 or more")
+    _require("train.steps", train.steps, train.steps is None or train.steps > 0, "at least 1, or null")
+    _require("train.epochs", train.epochs, train.epochs > 0, "above 0")
+    _require("train.accumulate", train.accumulate, train.accumulate > 0, "at least 1")
+    _require("train.clip", train.clip, train.clip >= 0, "0 (off) or more")
+    _require("train.keep_checkpoints", train.keep_checkpoints, train.keep_checkpoints > 0, "at least 1")
+    for key in ("eval_every", "checkpoint_every", "gallery"):
+        _require(f"train.{key}", getattr(train, key), getattr(train, key) >= 0, "0 or more")
+    for key in ("eval_images", "threads"):
+        value = getattr(train, key)
+        _require(f"train.{key}", value, value is None or value > 0, "at least 1, or null")
+    _require("data.workers", recipe.data.workers, recipe.data.workers >= 0, "0 or more")
+    _require("data.window", recipe.data.window, recipe.data.window > 0, "at least 1")
+    _require("optimizer.lr", optimizer.lr, optimizer.lr > 0, "above 0")
+    _require("optimizer.layer_decay", optimizer.layer_decay, 0 < optimizer.layer_decay <= 1, "in (0, 1]")
+    betas = optimizer.betas
+    _require("optimizer.betas", betas, all(0 <= beta < 1 for beta in betas), "two rates in [0, 1)")
+    _require("optimizer.head_lr_scale", optimizer.head_lr_scale, optimizer.head_lr_scale >= 0, "0 or more")
+    _require("optimizer.min_lr_scale", optimizer.min_lr_scale, 0 <= optimizer.min_lr_scale <= 1, "in 0..1")
+    _require("optimizer.warmup_steps", optimizer.warmup_steps, optimizer.warmup_steps >= 0, "0 or more")
+    _require("optimizer.weight_decay", optimizer.weight_decay, optimizer.weight_decay >= 0, "0 or more")
+    _require("model.depths", recipe.model.depths, recipe.model.depths > 0, "at least 1")
+    _require("model.drop_path", recipe.model.drop_path, 0 <= recipe.model.drop_path < 1, "in [0, 1)")
+    if tasks.names is not None:
+        unique = len(set(tasks.names)) == len(tasks.names) > 0
+        _require("tasks.names", tasks.names, unique, "one or more of cls, det, seg, each once; null for all")
+    _check_surgery(recipe.surgery)
+    for name in ("cls", "det", "seg"):
+        _check_task(f"tasks.{name}", getattr(tasks, name))
+    levels = tasks.det.levels
+    doubling = len(levels) > 0 and all(b == 2 * a for a, b in itertools.pairwise(levels))
+    _require(
+        "tasks.det.levels",
+        levels,
+        doubling and set(levels) <= {4, 8, 16, 32, 64},
+        "strides from 4 to 64, each twice the one before",
+    )
+    nms = tasks.det.nms
+    _require("tasks.det.nms", nms, nms is None or 0 < nms <= 1, "in (0, 1], or null")
+    _require("tasks.cls.label_smoothing", tasks.cls.label_smoothing, 0 <= tasks.cls.label_smoothing < 1, "in [0, 1)")
+
+
+def _check_numbers(values: Any, key: str = "") -> None:
+    """No number that no key can mean; seeds and the settings handed on to DeepSpeed aside."""
+    if isinstance(values, dict):
+        for name, value in values.items():
+            if key or name not in ("seed", "deepspeed"):
+                _check_numbers(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            _check_numbers(value, key)
+    elif isinstance(values, float):
+        _require(key, values, math.isfinite(values), "a finite number")
+    elif isinstance(values, int):
+        _require(key, values, abs(values) <= MAX_NUMBER, f"at most {MAX_NUMBER}")
+
+
+def _check_surgery(config: SurgeryConfig) -> None:
+    _require("surgery.every", config.every, config.every >= 0, "0 or more")
+    _require("surgery.gradvac_beta", config.gradvac_beta, 0 <= config.gradvac_beta <= 1, "in 0..1")
+    for name in ("cagrad_c", "tbgc_clip"):
+        _require(f"surgery.{name}", getattr(config, name), getattr(config, name) >= 0, "0 or more")
+    for name in ("uncertainty_lr", "famo_lr"):
+        _require(f"surgery.{name}", getattr(config, name), getattr(config, name) > 0, "above 0")
+
+
+def _check_task(key: str, config: Any) -> None:
+    _require(f"{key}.batch", config.batch, config.batch > 0, "at least 1")
+    _require(f"{key}.weight", config.weight, config.weight > 0, "above 0; leave a task out through tasks.names")
+    for name in ("size", "crop", "eval_size"):
+        value = getattr(config, name, None)
+        _require(f"{key}.{name}", value, value is None or MIN_SIDE <= min(value) <= max(value) <= MAX_SIDE,
+                 f"(height, width) of {MIN_SIDE} to {MAX_SIDE} pixels")
+    for name in ("scale_jitter", "crop_scale"):
+        value = getattr(config, name, None)
+        _require(f"{key}.{name}", value, value is None or 0 < value[0] <= value[1], "(low, high) with 0 < low <= high")
+    for name in ("aux_weight", "min_box"):
+        value = getattr(config, name, 0)
+        _require(f"{key}.{name}", value, value >= 0, "0 or more")
+    width = getattr(config, "width", 1)
+    _require(f"{key}.width", width, 0 < width <= MAX_SIDE, f"1 to {MAX_SIDE} channels")
+    for name in ("hflip", "color_jitter", "min_visible", "dropout"):
+        value = getattr(config, name, 0)
+        _require(f"{key}.{name}", value, 0 <= value <= 1, "in 0..1")
+
+
+def _require(key: str, value: Any, holds: bool, remedy: str) -> None:
+    if not holds:
+        raise UserError(f"key '{key}' is {value if isinstance(value, float) else shown(value, 80)}: must be {remedy}")
