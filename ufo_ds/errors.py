@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import reprlib
 import sys
@@ -40,9 +41,20 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
+    # After a failure a process group or worker processes may still be up: do not wait for them.
+    if status or "RANK" in os.environ:
+        leave(status)
+    sys.exit(0)
+
+
+def leave(status: int) -> NoReturn:
+    """End this process, one of several ranks or with a failure: exit handlers run, the interpreter is not taken down.
+
+    DeepSpeed holds process groups for as long as the interpreter lives. A thread of theirs (gloo) that wants the
+    interpreter's lock while that is being taken down aborts the process: a run that was done would end with -6.
+    """
+    if not status:
+        atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    if status:
-        # A process group or worker processes may still be up: do not wait for them on a failure.
-        os._exit(status)
-    sys.exit(0)
+    os._exit(status)

@@ -7,7 +7,7 @@ import torch
 from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 
 from ufo_ds.distributed import stop
-from ufo_ds.errors import UserError
+from ufo_ds.errors import UserError, leave
 from ufo_ds.surgery.self_test import check_partitions
 from ufo_ds.surgery.zero import hold_partitions
 
@@ -61,3 +61,4 @@ def main():
 
 main()
 stop()
+leave(0)

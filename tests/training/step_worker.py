@@ -12,6 +12,7 @@ from ufo_ds.command_line import recipe_from
 from ufo_ds.data.batch import Batch
 from ufo_ds.data.schema import ClassInfo, TaskMeta
 from ufo_ds.distributed import stop
+from ufo_ds.errors import leave
 from ufo_ds.recipe import SurgeryConfig
 from ufo_ds.surgery.task_gradients import TaskGradients
 from ufo_ds.surgery.zero import hold_partitions
@@ -78,4 +79,5 @@ def main():
 
 
 main()
-stop()  # A gloo thread that outlives the interpreter aborts the process, now and then.
+stop()
+leave(0)
