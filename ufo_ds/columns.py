@@ -34,6 +34,7 @@ def flatten(row: Mapping[str, Any]) -> dict[str, float]:
             flat[f"{COSINE}{names[j]}-{names[i]}"] = _number(row_of_cosines[j])
     if surgery.get("solver_failed"):
         flat["surgery/solver_failed"] = 1.0
+    flat |= {f"surgery/skipped/{task}": 1.0 for task in surgery.get("skipped", [])}
     return flat | _flatten_blocks(surgery.get("blocks") or {})
 
 

@@ -189,3 +189,67 @@ def test_a_task_that_was_left_out_or_came_twice_is_noticed():
         setting.gradients.backward("a", setting.loss("a", 1))
     with pytest.raises(AssertionError, match="no gradient of"):
         setting.gradients.combine()
+
+
+# ---- a task whose loss or gradient is not finite ----
+
+
+def spoil(setting, monkeypatch, task, kind):
+    """From now on the loss of a task is not finite, or its gradient on one parameter of the trunk or of its head."""
+    loss = setting.loss
+
+    def spoiled(name, step):
+        value = loss(name, step)
+        if name != task:
+            return value
+        if kind == "loss":
+            return value * float("inf")
+        parameter = setting.heads[task] if kind == "head" else setting.trunk["two"]
+        return value + (parameter.flatten()[0] * 0).sqrt()  # 0, with a derivative of 0 * inf
+
+    monkeypatch.setattr(setting, "loss", spoiled)
+
+
+@pytest.mark.parametrize("kind", ["loss", "head", "trunk"])
+@pytest.mark.parametrize("options", [
+    {"method": "pcgrad"}, {"method": "none"}, {"method": "none", "every": 0}, {"method": "mgda", "every": 2},
+    {"method": "upgrad", "scope": "block"}, {"method": "famo"},
+], ids=str)  # fmt: skip
+def test_a_step_is_taken_without_a_task_that_is_not_finite(monkeypatch, kind, options):
+    """As if its gradient were zero, on the trunk and on its own parameters; the next step is whole again."""
+    setting, other = Setting(**options), Setting(**options)
+    setting.run(1), other.run(1)
+    with monkeypatch.context() as patch:
+        spoil(setting, patch, "b", kind)
+        patch.setattr(other, "loss", lambda task, step: Setting.loss(other, task, step) * (task != "b"))
+        findings, expected = setting.run(2), other.run(2)
+    assert findings.skipped == ["b"] and not findings.empty and expected.skipped == []
+    record = json.loads(json.dumps(findings.as_record(), allow_nan=False))
+    assert record["skipped"] == ["b"] and record["weights"][1] == 0
+    if "grad_norm" in record:
+        assert record["grad_norm"]["b"] is None
+    assert bool(setting.weights().isfinite().all())
+    if not setting.gradients.on_losses or options["method"] == "none":  # FAMO does not see those losses
+        torch.testing.assert_close(setting.weights(), other.weights())
+    assert setting.run(3).skipped == []
+    assert bool(setting.weights().isfinite().all())
+
+
+def test_where_no_task_is_left_there_is_no_gradient(monkeypatch):
+    setting = Setting()
+    for task in TASKS:
+        spoil(setting, monkeypatch, task, "loss")
+    for task in TASKS:
+        setting.gradients.backward(task, setting.loss(task, 1))
+    findings = setting.gradients.combine()
+    assert findings.empty and findings.skipped == TASKS
+    assert all(p.grad is None for group in setting.optimizer.param_groups for p in group["params"])
+
+
+def test_one_broken_micro_batch_breaks_the_task():
+    setting = Setting()
+    for task in TASKS:
+        bad = float("nan") if task == "c" else 1.0
+        setting.gradients.backward(task, setting.loss(task, 1) * bad, last=False)
+        setting.gradients.backward(task, setting.loss(task, 1), last=True)
+    assert setting.gradients.combine().skipped == ["c"]

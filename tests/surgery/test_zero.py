@@ -27,6 +27,7 @@ def check_steps(result):
     assert result["self_test_left_weights"], "the self-test moved a weight"
     assert result["same_weights"], "the ranks hold different weights"
     assert result["moved"] > 0
+    assert result["skipped"] == [["a", "b", "c"], ["b"]], "what one rank spoiled was not left out on all"
 
 
 @pytest.mark.parametrize(("world", "accumulate"), [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (3, 2)])
@@ -38,6 +39,7 @@ def test_every_method_is_exact_in_fp32(combine, world, accumulate):
         # Several backwards before a step: DeepSpeed by itself keeps the last one and loses the rest, without a word.
         assert result["alone_is_last"] < 1e-5
         assert result["alone_is_sum"] > 0.1
+    assert result["without"] <= 1e-6
     for method in INSTALLED:
         found = result[method]
         assert not found["failed"]
@@ -68,6 +70,7 @@ def test_other_engines_give_the_same_numbers(combine, case):
     result = combine(2, methods="none,pcgrad,mgda", **case)
     check_steps(result)
     assert result["plain"] < 1e-5
+    assert result["without"] <= 1e-6
     for method in ("none", "pcgrad", "mgda"):
         for figure in ("combined", "heads", "gram", "norm"):
             assert result[method][figure] <= 1e-6, (method, figure)

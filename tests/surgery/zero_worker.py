@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import nn
 
 from ufo_ds.distributed import stop
+from ufo_ds.errors import leave
 from ufo_ds.recipe import SurgeryConfig
 from ufo_ds.surgery.methods import make_weighting
 from ufo_ds.surgery.plain import PlainGradients
@@ -187,6 +188,24 @@ def backward_all(case, gradients, engine, batches, rank):
             gradients.backward(task, loss, last=micro == case.accumulate - 1)
 
 
+def step_without(case, engine, holder, batches, rows, depth, rank):
+    """Steps that the last rank spoils: of one task, then of all. Returns what was skipped, and the error of the rest."""
+    config, skipped = SurgeryConfig(method="mgda", scope=case.scope), []
+    gradients = TaskGradients(holder, TASKS, config, seed=0, depth=depth)
+    for spoiled in (TASKS, ["b"]):
+        for task in TASKS:
+            for micro, ranks in enumerate(batches[task]):
+                bad = task in spoiled and rank == holder.world - 1 and micro == 0
+                loss = engine(task, *ranks[rank]) / case.accumulate * (float("nan") if bad else 1.0)
+                gradients.backward(task, loss, last=micro == case.accumulate - 1)
+        skipped.append(gradients.combine().skipped)
+    trunk = range(len(engine.optimizer.bit16_groups) - 1)
+    combined = whole(holder, [(group, published(engine, holder, group)) for group in trunk])
+    zeroed = rows * torch.tensor([task != "b" for task in TASKS])[:, None]
+    holder.forget()
+    return skipped, relative(combined, expected_combination(config, zeroed, depth, 2))
+
+
 def flat_weights(model):
     return torch.cat([p.detach().flatten().float() for p in model.parameters()])
 
@@ -263,6 +282,8 @@ def main():
             result[method]["combination"] = relative(combined, expected)
         holder.forget()
 
+    result["skipped"], result["without"] = step_without(case, engine, holder, batches, rows, depth, rank)
+
     # Whole steps: the same weights on every rank, to the bit, and on the plain path.
     gradients = TaskGradients(holder, TASKS, SurgeryConfig(method="pcgrad"), seed=0)
     for _ in range(2):
@@ -287,4 +308,5 @@ def published(engine, holder, group):
 
 
 main()
-stop()  # A gloo thread that outlives the interpreter aborts the process, now and then.
+stop()
+leave(0)

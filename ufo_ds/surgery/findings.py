@@ -22,6 +22,7 @@ class Findings:
             step without a Gram matrix.
         blocks: names of the B blocks, in the order of depth; empty where there is one matrix for the whole trunk.
         failed: whether a method found no weights, so that the plain sum was taken.
+        skipped: tasks whose loss or gradient was not finite; the step was taken without them.
     """
 
     tasks: list[str]
@@ -29,6 +30,12 @@ class Findings:
     grams: Tensor | None = None
     blocks: list[str] = field(default_factory=list)
     failed: bool = False
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no task is left, so that there is no gradient to take a step with."""
+        return len(self.skipped) == len(self.tasks)
 
     @property
     def gram(self) -> Tensor:
@@ -38,15 +45,21 @@ class Findings:
 
     def as_record(self) -> dict[str, Any]:
         """The figures for the log (docs/design.md, Log)."""
-        record: dict[str, Any] = {"tasks": self.tasks, "weights": self.weights.mean(0).tolist()}
+        taken_T = torch.tensor([task not in self.skipped for task in self.tasks])
+        record: dict[str, Any] = {"tasks": self.tasks, "weights": (self.weights.mean(0) * taken_T).tolist()}
         if self.failed:
             record["solver_failed"] = True
+        if self.skipped:
+            record["skipped"] = self.skipped
         if self.grams is None:
             return record
         norm_T, cosine_TT = norms_and_cosines(self.gram)
         positive = norm_T[norm_T > 0]
         record |= {
-            "grad_norm": dict(zip(self.tasks, norm_T.tolist(), strict=True)),
+            "grad_norm": {
+                task: None if task in self.skipped else norm
+                for task, norm in zip(self.tasks, norm_T.tolist(), strict=True)
+            },
             "norm_ratio": float(positive.max() / positive.min()) if len(positive) > 1 else None,
             "cosine": cosine_TT.tolist(),
             "conflicts": conflict_rate(cosine_TT),

@@ -44,3 +44,7 @@ class PlainGradients:
     def layout(self, group: int) -> list[nn.Parameter | None]:
         """See `GradientHolder`."""
         return list(self.groups[group]["params"])
+
+    def forget(self) -> None:
+        """See `GradientHolder`."""
+        self.optimizer.zero_grad()

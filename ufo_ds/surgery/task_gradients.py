@@ -48,12 +48,20 @@ class GradientHolder(Protocol):
         """For each tensor of `take` the parameter it is a piece of; None for padding."""
         ...
 
+    def forget(self) -> None:
+        """Drop every gradient, as if no backward had been."""
+        ...
+
 
 class TaskGradients:
     """The task gradients of a step, combined on the shared parameters, summed on the tasks' own.
 
     For each step: `backward(task, loss)` for every task (several times, for micro-batches), `combine()`, the
     optimizer's step, `observe(losses)`.
+
+    A task whose loss or gradient is not finite, on any rank, is left out of that step: of the Gram matrix, of the
+    combination and of its own parameters. The others take the step without it. Where no task is left, there is
+    nothing for the optimizer to take: its step has to be passed over (`Findings.empty`).
 
     Args:
         holder: of the gradients. Its optimizer groups carry `SHARED`.
@@ -93,6 +101,8 @@ class TaskGradients:
         self._parts: dict[str, dict[int, list[Tensor]]] = {}
         self._sums: dict[int, list[Tensor]] = {}
         self._done: set[str] = set()
+        self._skipped: set[str] = set()
+        self._finite: Tensor | None = None
         self._block_of: dict[int, list[int]] = {}
         self._start()
 
@@ -108,18 +118,37 @@ class TaskGradients:
         if self.on_losses:
             loss = loss * float(self.weights_ST[0, self.tasks.index(task)])
         self.holder.backward(loss, last)
+        finite = loss.detach().isfinite()
+        self._finite = finite if self._finite is None else self._finite & finite
         if not last:
             return
+        parts = {group: self.holder.take(group) for group in [*self.own, *self.shared]}
+        if self._agree_finite(parts):
+            self._keep(task, parts)
+        else:
+            self._skipped.add(task)
+        self._finite = None
+        self._done.add(task)
+
+    def _agree_finite(self, parts: Mapping[int, list[Tensor]]) -> bool:
+        """Whether the losses and every rank's part of the gradient are finite: the same answer on all ranks."""
+        tensors = [tensor for part in parts.values() for tensor in part if tensor.numel()]
+        largest = torch.stack(torch._foreach_norm(tensors, float("inf")))
+        finite = largest.isfinite().all().to(self.holder.device) & self._finite
+        if self.holder.world > 1:
+            finite = finite.float()
+            dist.all_reduce(finite, dist.ReduceOp.MIN)
+        return bool(finite)
+
+    def _keep(self, task: str, parts: dict[int, list[Tensor]]) -> None:
         for group in self.own:
             # Heads have weight 1: their gradients add up in one slot, whatever the number of tasks.
-            self._add(group, self.holder.take(group), None)
-        for group in self.shared:
-            part = self.holder.take(group)
-            if self.due:
-                self._parts.setdefault(task, {})[group] = part
-            else:
-                self._add(group, part, None if self.on_losses else self.tasks.index(task))
-        self._done.add(task)
+            self._add(group, parts.pop(group), None)
+        if self.due:
+            self._parts[task] = parts
+            return
+        for group, part in parts.items():
+            self._add(group, part, None if self.on_losses else self.tasks.index(task))
 
     @property
     def due(self) -> bool:
@@ -129,18 +158,25 @@ class TaskGradients:
     def combine(self) -> Findings:
         """Weigh the gradients and hand the result to the optimizer, for its step."""
         assert self._done == set(self.tasks), f"no gradient of {set(self.tasks) - self._done} before combine()"
-        findings = self._operate() if self.due else Findings(self.tasks, self.weights_ST)
+        kept = [task for task in self.tasks if task not in self._skipped]
+        findings = self._operate(kept) if self.due and kept else Findings(self.tasks, self.weights_ST)
+        findings.skipped = sorted(self._skipped, key=self.tasks.index)
         for group, part in self._sums.items():
             self.holder.put(group, part)
-        self._parts, self._sums, self._done = {}, {}, set()
+        if not kept:
+            self.holder.forget()
+        self._parts, self._sums, self._done, self._skipped = {}, {}, set(), set()
         self.step += 1
         self._start()
         return findings
 
     def observe(self, losses: Mapping[str, float]) -> None:
-        """Show the losses as they went backward, averaged over the ranks, to methods that learn from them."""
+        """Show the losses as they went backward, averaged over the ranks, to methods that learn from them.
+
+        There is nothing to learn from a step with a loss that is not finite.
+        """
         losses_T = torch.tensor([losses[task] for task in self.tasks], dtype=torch.float64)
-        for weighting in self.weightings:
+        for weighting in self.weightings if bool(losses_T.isfinite().all()) else ():
             weighting.observe(losses_T)
         self._start()
 
@@ -165,20 +201,23 @@ class TaskGradients:
         if self.on_losses:
             self.weights_ST = self.weightings[0].weights(None, self._draw(0))[None]
 
-    def _operate(self) -> Findings:
-        parts = [self._parts[task] for task in self.tasks]
+    def _operate(self, kept: list[str]) -> Findings:
+        """Gram matrices, weights and the combination of the tasks that are `kept`; the others count as zeros."""
+        parts = [self._parts[task] for task in kept]
+        places = [self.tasks.index(task) for task in kept]
         tensors = [[tensor for group in self.shared for tensor in part[group]] for part in parts]
         blocks = self._blocks_of_tensors() if self.depth else None
-        grams_BTT = gram_matrices(tensors, blocks, len(self.blocks))
+        found = gram_matrices(tensors, blocks, len(self.blocks))
         if self.holder.world > 1:
-            grams_BTT = grams_BTT.to(self.holder.device)
-            dist.all_reduce(grams_BTT)
-        grams_BTT = grams_BTT.cpu()
+            found = found.to(self.holder.device)
+            dist.all_reduce(found)
+        grams_BTT = torch.zeros(len(found), len(self.tasks), len(self.tasks), dtype=torch.float64)
+        grams_BTT[:, torch.tensor(places)[:, None], torch.tensor(places)] = found.cpu()
         failed = False
         if not self.on_losses:
             failed = self._weigh(grams_BTT if len(self.weightings) > 1 else grams_BTT.sum(0, keepdim=True))
         scales_ST = torch.ones_like(self.weights_ST) if self.on_losses else self.weights_ST
-        _weighted_sum_(tensors, scales_ST, blocks if len(scales_ST) > 1 else None)
+        _weighted_sum_(tensors, scales_ST[:, places], blocks if len(scales_ST) > 1 else None)
         self._sums |= {group: parts[0][group] for group in self.shared}
         if self.on_losses:  # The gradients carry the weights already; the log speaks of them without.
             weights_T = self.weights_ST[0]
@@ -191,7 +230,7 @@ class TaskGradients:
         if self.holder.world == 1 or dist.get_rank() == 0:
             for scope, weighting in enumerate(self.weightings):
                 try:
-                    weights_ST[scope] = weighting.weights(grams_STT[scope], self._draw(scope))
+                    weights_ST[scope] = _finite(weighting.weights(grams_STT[scope], self._draw(scope)))
                 except SolverError:
                     failed += 1
         agreed = self._agree(torch.cat([weights_ST.flatten(), failed]))
@@ -231,6 +270,12 @@ class TaskGradients:
                 0 if parameter is None else index[self.depth[parameter]] for parameter in self.holder.layout(group)
             ]
         return self._block_of[group]
+
+
+def _finite(weights_T: Tensor) -> Tensor:
+    if not bool(weights_T.isfinite().all()):
+        raise SolverError("weights that are not finite")
+    return weights_T
 
 
 def _scale_(part: list[Tensor], weights_S: Tensor, blocks: list[int] | None) -> None:
