@@ -26,6 +26,16 @@ def real_data():
     return folder
 
 
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory):
+    """A drawn download of 13 training images a task (`raw`) and its `shards`; not to be changed."""
+    folder = tmp_path_factory.mktemp("toy")
+    build = ["shards/build.py", "--layout", "track1", "--raw", folder / "raw", "--out", folder / "shards"]
+    for words in (["shards/toy.py", "--out", folder / "raw", "--images", 13, "--seed", 5], build):
+        subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
 @pytest.fixture
 def start_ranks():
     """Run a script on several ranks as a launcher would; returns each rank's (status, stdout, stderr)."""

@@ -66,15 +66,24 @@ def save_weights(
     """Write a folder of weights: `model.safetensors` and the `config.json` that brings the model back. No pickle.
 
     The config is replaced last, and each file atomically.
+
+    Raises:
+        UserError: they cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
     # Copies: the decoders tie tensors under two names, and safetensors refuses shared memory.
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     partial = folder / (WEIGHTS + ".partial")
-    save_file(tensors, partial)
-    os.replace(partial, folder / WEIGHTS)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial)
+        os.replace(partial, folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{folder / WEIGHTS}: cannot be written ({reason}); make room for it") from None
     config = {
         "format": FORMAT,
         "precision": recipe.train.precision,

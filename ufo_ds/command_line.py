@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from ufo_ds.errors import UserError, shown
+from ufo_ds.files import replace_file
 from ufo_ds.recipe import Recipe
 from ufo_ds.recipe_limits import check_recipe
 from ufo_ds.yaml_file import read_mapping
@@ -121,7 +122,7 @@ def read_recipe(path: Path) -> Recipe:
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Write every key as it was resolved."""
-    path.write_text(yaml.safe_dump(_plain(dataclasses.asdict(recipe)), sort_keys=False))
+    replace_file(path, yaml.safe_dump(_plain(dataclasses.asdict(recipe)), sort_keys=False))
 
 
 def _plain(value: Any) -> Any:

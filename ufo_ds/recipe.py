@@ -183,6 +183,8 @@ class TrainConfig:
     """Steps between checkpoints; the last step always writes one. 0: only the last."""
     keep_checkpoints: int = 2
     """How many of the newest checkpoints are kept."""
+    max_skipped: int = 10
+    """A task whose loss or gradient is not finite is left out of that step; so many steps in a row end the run."""
     gallery: int = 6
     """Val pictures a task in the report."""
     threads: int | None = None

@@ -6,6 +6,7 @@ no NaN: a value that is not finite stands as `null` and its key stays, so that a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ufo_ds.columns import flatten
 from ufo_ds.environment import write_environment
+from ufo_ds.errors import UserError
 from ufo_ds.files import replace_file
 from ufo_ds.terminal import Terminal
 
@@ -73,14 +75,22 @@ class Tracker:
         Args:
             record: the step's object as in `docs/design.md`. Numbers may be Python's, numpy's or 0-d tensors,
                 matrices nested lists or arrays.
+
+        Raises:
+            UserError: the log cannot be written.
         """
         if not self.enabled:
             return
         row = to_json(record)
         assert row["step"] > self._last_step, f"step {row['step']} after step {self._last_step}"
         self._last_step = row["step"]
-        self._log.write(json.dumps(row, allow_nan=False, separators=(",", ":")) + "\n")
-        self._log.flush()
+        try:
+            self._log.write(json.dumps(row, allow_nan=False, separators=(",", ":")) + "\n")
+            self._log.flush()
+        except OSError as error:  # a torn line is cut off by the next start
+            raise UserError(
+                f"{self._log.name}: cannot be written ({error.strerror}); make room and --resume goes on"
+            ) from None
         self._terminal.show(row)
         if self._wandb:
             self._wandb.log(row["step"], flatten(row))
@@ -99,7 +109,8 @@ class Tracker:
         """End the bar, the log and the wandb run (`failed` marks it so). May be called twice."""
         if not self.enabled or self._log.closed:
             return
-        self._log.close()
+        with contextlib.suppress(OSError):  # what could not be written has been told
+            self._log.close()
         self._terminal.close()
         if self._wandb:
             self._wandb.finish(failed)

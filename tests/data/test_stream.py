@@ -214,9 +214,38 @@ def test_a_mistake_in_the_data_is_one_line_from_any_process(make_set, workers):
     assert "\n" not in message and not multiprocessing.active_children()
 
 
-def test_a_killed_reader_is_one_line(make_set):
-    with pytest.raises(UserError, match=r"a reader process ended early .*lower data\.workers"):
+def test_readers_that_are_killed_again_and_again_are_one_line(make_set):
+    with pytest.raises(UserError, match=r"a reader process ended early, 3 times in a row .*lower data\.workers"):
         take(make_set(_2=b"deadly"), 5, Draw(), workers=1)
+
+
+def test_a_killed_reader_costs_no_batch(make_set, capfd):
+    shards = make_set()
+    undisturbed = take(shards, 12, Draw())
+    with stream(shards, Draw(), workers=2) as batches:
+        found = []
+        for number in range(12):
+            found.append(next(batches))
+            if number in (2, 3, 7):
+                os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+    assert names(found) == names(undisturbed)
+    for batch, other in zip(found, undisturbed, strict=True):
+        assert torch.equal(batch.images, other.images)
+    assert "a reader process ended early" in capfd.readouterr().err
+    assert not multiprocessing.active_children()
+
+
+def test_readers_leave_sigterm_to_the_training(make_set):
+    """A launcher sends it to all processes there are; the training wants its last batches before it goes."""
+    shards = make_set()
+    with stream(shards, Draw(), workers=2) as batches:
+        found = [next(batches)]
+        readers = multiprocessing.active_children()
+        server = int(Path(f"/proc/{readers[0].pid}/stat").read_text().rpartition(")")[2].split()[1])
+        subprocess.run(["kill", "-TERM", str(server), *(str(reader.pid) for reader in readers)], check=True)
+        found += [next(batches) for _ in range(11)]
+        assert multiprocessing.active_children() == readers
+    assert names(found) == names(take(shards, 12, Draw()))
 
 
 def test_fewer_samples_than_a_global_batch_are_refused(make_set):

@@ -189,7 +189,7 @@ def backward_all(case, gradients, engine, batches, rank):
 
 
 def step_without(case, engine, holder, batches, rows, depth, rank):
-    """Steps that the last rank spoils: of one task, then of all. Returns what was skipped, and the error of the rest."""
+    """Steps that the last rank spoils: of all tasks, then of one. What was skipped, and the error of the rest."""
     config, skipped = SurgeryConfig(method="mgda", scope=case.scope), []
     gradients = TaskGradients(holder, TASKS, config, seed=0, depth=depth)
     for spoiled in (TASKS, ["b"]):

@@ -14,6 +14,7 @@ from ufo_ds.recipe import ClsConfig, DetConfig, ModelConfig, SegConfig
 from ufo_ds.tasks.classification.head import ClassificationHead
 from ufo_ds.tasks.detection.decoder import make_decoder
 from ufo_ds.tasks.detection.head import DetectionHead
+from ufo_ds.tasks.detection.score import BoxMetric, BoxTruth
 from ufo_ds.tasks.segmentation.head import SegmentationHead
 
 SMALL_DECODER = {
@@ -116,6 +117,25 @@ def test_detection_learns_and_answers_in_original_pixels(decoder):
             np.abs(prediction.boxes[best] - 2 * boxes[i].numpy()).max() < 12
         )  # scale 0.5: the original is twice as large
         assert prediction.boxes.min() >= 0 and prediction.boxes.max() <= 128
+
+
+@pytest.mark.parametrize("decoder", ["d_fine", "rt_detr_v2"])
+@pytest.mark.parametrize("where", ["trunk.vit.norm.weight", "heads.det.decoder.model.enc_output.0.weight"])
+def test_detection_with_weights_that_are_not_finite_is_a_loss_that_is_not_finite(decoder, where):
+    """The library's matching raises; the run has to see a loss, and every parameter a gradient, as on other ranks."""
+    model = make_model("det", DetectionHead, DetConfig(decoder=decoder, **DET), meta_of("det", [5, 11]))
+    model.get_parameter(where).data.fill_(float("nan"))
+    targets = [{"class_labels": torch.tensor([1]), "boxes": torch.tensor([[0.5, 0.5, 0.2, 0.2]])}] * 2
+    source = {"file_name": "a.jpg", "image_id": 1, "size": (128, 128), "scale": 0.5}
+    batch = Batch("det", squares(2)[0], targets, [source, source])
+    loss = model.train()(batch)["loss"]
+    assert bool(loss.isnan())
+    loss.backward()
+    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+    metric = BoxMetric()
+    truth = BoxTruth(1, np.array([[8.0, 8, 20, 20]]), np.array([5]), np.array([False]), np.array([400.0]))
+    metric.update(model.eval().predict(batch)[:1], [truth])
+    assert metric.compute()["mAP50"] == 0
 
 
 @pytest.mark.parametrize(("nms", "kept"), [(0.7, 3), (None, 4), (0.05, 2)])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import re
+import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -23,25 +26,53 @@ from ufo_ds.errors import UserError
 INLINE_BYTES = 1 << 16
 """Tensors up to this size travel inside the message. One in shared memory costs a file descriptor and a
 round trip, so that the boxes of a large batch would cost more than its images."""
+MAX_DEATHS = 3
+"""So many in a row are no accident."""
 _DEATH = re.compile(r"DataLoader worker \(pid.*")
 
 
 def read_batches(
-    make: Callable[[int], Batch], numbers: Iterable[int], workers: int, module: str
+    make: Callable[[int], Batch], first: int, stop: int | None, workers: int, module: str
 ) -> Generator[Batch, None, None]:
-    """The batches of these numbers, in order. Closing the generator ends its processes.
+    """The batches with the numbers from `first` up to `stop`, in order. Closing the generator ends its processes.
 
-    The batches do not depend on the number of workers, and the random state of this process is left alone.
+    The batches do not depend on the number of workers, and the random state of this process is left alone. A reader
+    that is killed costs a line on stderr: all are started anew, at the batch that comes next.
 
     Args:
         make: number -> batch; picklable, a pure function up to its use of torch's global generator.
-        numbers: may be endless.
+        first: number of the first batch.
+        stop: the number after the last one; None: there is no last one.
         workers: processes that make batches ahead; 0 makes each in this process when it is asked for.
         module: one that the processes will need, imported once for all of them.
 
     Raises:
-        UserError: that `make` raised, in whichever process; or a process was killed.
+        UserError: that `make` raised, in whichever process; or readers were killed `MAX_DEATHS` times without one batch
+            in between.
     """
+    deaths = 0
+    while stop is None or first < stop:
+        numbers = itertools.count(first) if stop is None else range(first, stop)
+        try:
+            with closing(_read(make, numbers, workers, module)) as batches:
+                for batch in batches:
+                    yield batch
+                    first, deaths = first + 1, 0
+        except _ReaderDiedError as death:
+            deaths += 1
+            if deaths == MAX_DEATHS:
+                remedy = "if memory or /dev/shm ran out, lower data.workers or the batch size"
+                raise UserError(f"a reader process ended early, {deaths} times in a row ({death}); {remedy}") from None
+            print(f"warning: a reader process ended early ({death}); readers start anew", file=sys.stderr, flush=True)
+
+
+class _ReaderDiedError(Exception):
+    """A reader process was killed."""
+
+
+def _read(
+    make: Callable[[int], Batch], numbers: Iterable[int], workers: int, module: str
+) -> Generator[Batch, None, None]:
     processes: dict[str, Any] = {}
     if workers:
         processes = {"multiprocessing_context": _context(module), "worker_init_fn": _start_reader}
@@ -66,9 +97,7 @@ def read_batches(
         death = _DEATH.search(str(error))
         if isinstance(error, RuntimeError) and not death:
             raise
-        remedy = "if memory or /dev/shm ran out, lower data.workers or the batch size"
-        reason = death.group() if death else str(error)
-        raise UserError(f"a reader process ended early ({reason}); {remedy}") from error
+        raise _ReaderDiedError(death.group() if death else str(error)) from error
 
 
 class _Parcels(Dataset):
@@ -109,7 +138,7 @@ def _context(module: str) -> BaseContext:
     two cores: fork 0.3 s, spawn 11 s, fork server 3.7 s and 0.25 s for every further stream.
     """
     context = multiprocessing.get_context("forkserver")
-    modules = ["cv2", "PIL.Image", "torchvision.transforms.v2", __name__, module]
+    modules = ["ufo_ds.data.reader_signals", "cv2", "PIL.Image", "torchvision.transforms.v2", __name__, module]
     context.set_forkserver_preload([name for name in modules if name != "__main__"])
     return context
 
@@ -117,7 +146,8 @@ def _context(module: str) -> BaseContext:
 def _start_reader(worker: int) -> None:
     # The loader limits torch to one thread in its workers, but knows nothing of OpenCV.
     cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for watch in (_end_with_parent, _end_on_request):
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _end_with_parent() -> None:
@@ -126,6 +156,14 @@ def _end_with_parent() -> None:
     """
     multiprocessing.parent_process().join()
     os._exit(1)
+
+
+def _end_on_request() -> None:
+    """SIGTERM from the training process ends a reader, the same from anybody else does not (see `reader_signals`)."""
+    training = multiprocessing.parent_process().pid
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != training:
+        pass
+    os._exit(0)
 
 
 def _unchanged(parcel: Any) -> Any:

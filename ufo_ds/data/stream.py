@@ -6,7 +6,6 @@ A batch is a function of its number alone, so that any process may make it: the 
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 
@@ -110,7 +109,7 @@ class TaskStream(Iterator[Batch]):
     def __next__(self) -> Batch:
         if self._batches is None:
             module = type(self._make.transform).__module__
-            self._batches = read_batches(self._make, itertools.count(self.step), self._workers, module)
+            self._batches = read_batches(self._make, self.step, None, self._workers, module)
         try:
             batch = next(self._batches)
         except BaseException:
@@ -165,7 +164,7 @@ def evaluation_batches(
     """
     count = len(shards) if limit is None else min(limit, len(shards))
     make = _EvaluationBatches(shards, transform, collate, range(rank, count, world), batch)
-    return read_batches(make, range(len(make)), min(workers, len(make)), type(transform).__module__)
+    return read_batches(make, 0, len(make), min(workers, len(make)), type(transform).__module__)
 
 
 # ---- batches by number; these two travel to the reader processes ----

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,10 @@ def open_split(recipe: Recipe, metas: Mapping[str, TaskMeta], split: str) -> dic
     }
 
 
+class InterruptedEvaluationError(Exception):
+    """The run is to stop: the evaluation was broken off, on all ranks."""
+
+
 class Evaluator:
     """Scores a model on the labelled splits that there are.
 
@@ -54,19 +58,33 @@ class Evaluator:
         self.recipe, self.metas, self.sets = recipe, metas, sets
         self.exchange, self.device = exchange, device
 
-    def scores(self, model: JointModel) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
-        """Figures by task, with their `average`, on every rank; and pictures by task, on rank 0."""
+    def scores(
+        self, model: JointModel, stop_asked: Callable[[], bool] = lambda: False
+    ) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
+        """Figures by task, with their `average`, on every rank; and pictures by task, on rank 0.
+
+        Args:
+            model: in training or evaluation mode, which it is left in.
+            stop_asked: looked at after every image.
+
+        Raises:
+            InterruptedEvaluationError: on all ranks, where `stop_asked` said so on one.
+        """
         was_training = model.training
         model.eval()
         scores: dict[str, Any] = {}
         pictures: dict[str, list[np.ndarray]] = {}
-        for name in self.sets:
-            scores[name], pictures[name] = self._score(model, name)
-        model.train(was_training)
+        try:
+            for name in self.sets:
+                scores[name], pictures[name] = self._score(model, name, stop_asked)
+        finally:
+            model.train(was_training)
         scores["average"] = average_score(scores)
         return scores, pictures
 
-    def _score(self, model: JointModel, name: str) -> tuple[dict[str, float], list[np.ndarray]]:
+    def _score(
+        self, model: JointModel, name: str, stop_asked: Callable[[], bool]
+    ) -> tuple[dict[str, float], list[np.ndarray]]:
         task, meta, shards = get_task(name), self.metas[name], self.sets[name]
         metric = task.metric(meta)
         pictures: list[np.ndarray] = []
@@ -76,13 +94,18 @@ class Evaluator:
             metric.update([prediction], [truth])
             if index in wanted:
                 pictures.append(task.picture(decode_image(raw.image), truth, prediction, meta))
-        states = self.exchange.gather(metric.state())
+            if stop_asked():
+                break
+        states = self.exchange.gather(None if stop_asked() else metric.state())
         figures = None
-        if states is not None:
+        if states is not None and not any(state is None for state in states):
             whole = task.metric(meta)
             whole.merge(states)
             figures = whole.compute()
-        return self.exchange.broadcast(figures), pictures
+        figures = self.exchange.broadcast(figures)
+        if figures is None:
+            raise InterruptedEvaluationError
+        return figures, pictures
 
     def _predictions(self, model: JointModel, name: str) -> Iterator[tuple[int, RawSample, Any]]:
         shards, ranks, count = self.sets[name], self.exchange.ranks, self._count(len(self.sets[name]))

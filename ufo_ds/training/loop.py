@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import resource
 import time
 import zlib
@@ -14,84 +13,132 @@ import torch.distributed as dist
 
 from ufo_ds.assembly import save_weights
 from ufo_ds.distributed import stop
-from ufo_ds.errors import UserError
 from ufo_ds.recipe import Recipe
+from ufo_ds.surgery.findings import Findings
 from ufo_ds.training.checkpoints import save_checkpoint
-from ufo_ds.training.evaluation import write_gallery, write_scores
+from ufo_ds.training.evaluation import InterruptedEvaluationError, write_gallery, write_scores
 from ufo_ds.training.session import Session, open_session
 
 
 def train(
     recipe: Recipe, run_dir: Path, *, resume: bool = False, weights: Path | None = None, command: str = ""
 ) -> bool:
-    """Run a recipe to its last step; see `open_session` for the arguments. Returns whether this is rank 0."""
+    """Run a recipe to its last step, or to where SIGTERM asks it to stop; see `open_session` for the arguments.
+
+    Returns:
+        Whether this is rank 0, of a run that is through.
+    """
     session = open_session(recipe, run_dir, resume=resume, weights=weights, command=command)
     failed = True
     try:
-        run_steps(session)
+        through = run_steps(session)
         failed = False
+    except RuntimeError:
+        session.peers.explain()
+        raise
     finally:
         session.close(failed)
     stop()
-    return session.ranks.first
+    return through and session.ranks.first
 
 
-def run_steps(session: Session) -> None:
-    """From the session's step to the recipe's last: the batches of every task, one combined step."""
+def run_steps(session: Session) -> bool:
+    """From the session's step to the recipe's last: the batches of every task, one combined step.
+
+    Returns:
+        False where the run was asked to stop before that.
+    """
     settings = session.recipe.train
     session.engine.train()
+    if session.pending and not finish_step(session, session.pending, asked=False):
+        return False
     for step in range(session.start_step + 1, settings.steps + 1):
         began = time.perf_counter()
+        session.peers.where = f"in step {step}"
         session.schedule.step_update(step - 1)
         seed_step(session.recipe.seed, step, session.ranks.rank)
-        losses, data_seconds = backward_all(session)
+        losses, replaced, data_seconds = backward_all(session, step)
         findings = session.gradients.combine()
-        session.engine.step()
+        if not findings.empty:
+            session.engine.step()
+        losses, asked = agree(session, losses, findings.skipped, replaced)
         session.gradients.observe({task: parts["loss"] * weight_of(session, task) for task, parts in losses.items()})
-        record = make_record(session, step, losses, findings.as_record(), time.perf_counter() - began, data_seconds)
-        last = step == settings.steps
-        if session.evaluator.sets and (last or is_due(step, settings.eval_every)):
+        record = make_record(session, step, losses, findings, time.perf_counter() - began, data_seconds)
+        if not finish_step(session, record, asked):
+            return False
+        session.faults.check(step, session.exchange, session.run_dir)
+    return True
+
+
+def finish_step(session: Session, record: dict[str, Any], asked: bool) -> bool:
+    """What follows an optimizer step: evaluation, log, checkpoint, where they are due. False: the run is to stop.
+
+    An evaluation that is broken off is taken up by the next start, from a checkpoint of the step before it.
+    """
+    settings, step = session.recipe.train, record["step"]
+    last, resumed = step == settings.steps, session.pending is not None
+    session.pending = None
+    if session.evaluator.sets and (last or is_due(step, settings.eval_every)):
+        try:
             record["val"] = evaluate(session, step)
+        except InterruptedEvaluationError:
+            session.pending, asked = record, True
+    if session.pending is None:
         session.tracker.log(record)
-        if last or is_due(step, settings.checkpoint_every):
-            checkpoint(session, step)
+    stopped = asked and not (last and session.pending is None)
+    if not resumed and (last or stopped or is_due(step, settings.checkpoint_every)):
+        checkpoint(session, step)
+    if stopped:
+        session.tracker.note(f"stopped by SIGTERM after step {step}, its checkpoint is written; --resume goes on")
+    return not stopped
 
 
-def backward_all(session: Session) -> tuple[dict[str, dict[str, float]], float]:
-    """All micro-batches through the model and back. Mean losses by task and part, and seconds spent on data."""
+def backward_all(session: Session, step: int) -> tuple[dict[str, dict[str, torch.Tensor]], int, float]:
+    """All micro-batches through the model and back: this rank's mean losses by task and part, the samples that
+    were replaced, and seconds spent on data.
+    """
     losses: dict[str, dict[str, torch.Tensor]] = {}
-    data_seconds = 0.0
+    replaced, data_seconds = 0, 0.0
     micro_batches = session.recipe.train.accumulate
     for task in session.tasks:
         for micro in range(micro_batches):
             waiting = time.perf_counter()
             batch = session.next_batch(task)
-            session.replaced[task] += batch.replaced
+            replaced += batch.replaced
+            session.faults.saw(task, step, batch.sources)
             data_seconds += time.perf_counter() - waiting
             parts = session.engine(batch)
             loss = parts["loss"] * (weight_of(session, task) / micro_batches)
             session.gradients.backward(task, loss, last=micro == micro_batches - 1)
-            sums = losses.setdefault(task, dict.fromkeys(parts, torch.zeros((), device=batch.images.device)))
-            losses[task] = {name: sums[name] + value.detach() / micro_batches for name, value in parts.items()}
-    return mean_over_ranks(losses, session.ranks.world), data_seconds
+            sums = losses.setdefault(task, {})
+            for name, value in parts.items():
+                sums[name] = sums.get(name, 0.0) + value.detach() / micro_batches
+    return losses, replaced, data_seconds
+
+
+def agree(
+    session: Session, losses: dict[str, dict[str, torch.Tensor]], skipped: list[str], replaced: int
+) -> tuple[dict[str, dict[str, float]], bool]:
+    """In one exchange: the losses averaged over the ranks, the samples replaced on all of them added to the session's
+    count, and whether any rank was asked to stop. Of a skipped task one rank may lack the parts of the loss.
+    """
+    names = [(task, part) for task, parts in losses.items() for part in parts if part == "loss" or task not in skipped]
+    values = [losses[task][part].double() for task, part in names]
+    counts = torch.tensor([replaced, session.stop.asked], dtype=torch.float64, device=values[0].device)
+    everything = torch.cat([torch.stack(values), counts])
+    if session.ranks.world > 1:
+        dist.all_reduce(everything)
+    *sums, replaced_by_all, asked = everything.tolist()
+    means: dict[str, dict[str, float]] = {task: {} for task in losses}
+    for (task, part), value in zip(names, sums, strict=True):
+        means[task][part] = value / session.ranks.world
+    session.replaced += int(replaced_by_all)
+    return means, asked > 0
 
 
 def weight_of(session: Session, task: str) -> float:
     """The recipe's factor on a task's loss."""
     return float(getattr(session.recipe.tasks, task).weight)
-
-
-def mean_over_ranks(losses: dict[str, dict[str, torch.Tensor]], world: int) -> dict[str, dict[str, float]]:
-    """The losses averaged over the ranks, in one exchange."""
-    names = [(task, part) for task, parts in losses.items() for part in parts]
-    values = torch.stack([losses[task][part].double() for task, part in names])
-    if world > 1:
-        dist.all_reduce(values)
-        values /= world
-    means: dict[str, dict[str, float]] = {task: {} for task in losses}
-    for (task, part), value in zip(names, values.tolist(), strict=True):
-        means[task][part] = value
-    return means
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
@@ -108,17 +155,17 @@ def make_record(
     session: Session,
     step: int,
     losses: dict[str, dict[str, float]],
-    surgery: dict[str, Any],
+    findings: Findings,
     seconds: float,
     data_seconds: float,
 ) -> dict[str, Any]:
-    """The step's line of the log (docs/design.md, Log). Stops the run where a loss is not finite."""
-    for task, parts in losses.items():
-        if not math.isfinite(parts["loss"]):
-            raise UserError(
-                f"step {step}: the {task} loss is {parts['loss']}; lower optimizer.lr, set train.clip, or run "
-                "with train.precision fp32 to find out why"
-            )
+    """The step's line of the log (docs/design.md, Log); tasks that were skipped are counted and named."""
+    session.faults.count(findings.skipped)
+    for task in findings.skipped:
+        session.tracker.note(
+            f"warning: step {step}: the {task} loss or gradient is not finite (loss {losses[task]['loss']:.4g}); the "
+            f"step was taken without {task} ({session.faults.skipped[task]} so far)"
+        )
     settings = session.recipe
     images = sum(getattr(settings.tasks, task).batch for task in session.tasks)
     images *= session.ranks.world * settings.train.accumulate
@@ -132,9 +179,9 @@ def make_record(
             for task, parts in losses.items()
             if len(parts) > 1
         },
-        "surgery": surgery,
-        "grad_norm": float(session.engine.get_global_grad_norm() or 0.0),
-        "replaced": sum(session.replaced.values()),
+        "surgery": findings.as_record(),
+        "grad_norm": 0.0 if findings.empty else float(session.engine.get_global_grad_norm() or 0.0),
+        "replaced": session.replaced,
         "perf": {
             "images_per_s": images / seconds,
             "step_s": seconds,
@@ -153,7 +200,8 @@ def peak_memory_mb() -> float:
 
 def evaluate(session: Session, step: int) -> dict[str, Any]:
     """Score val on all ranks; keep the weights where the average is the best so far."""
-    scores, pictures = session.evaluator.scores(session.engine.module)
+    session.peers.where = f"in the evaluation after step {step}"
+    scores, pictures = session.evaluator.scores(session.engine.module, lambda: session.stop.asked)
     if scores["average"] > session.best.get("val", {}).get("average", -1.0):
         session.best = {"step": step, "val": scores}
         write_weights(session, "best", session.best)
@@ -178,9 +226,15 @@ def describe(scores: dict[str, Any]) -> str:
 
 def checkpoint(session: Session, step: int) -> None:
     """Write what a resume needs, and the weights as safetensors."""
-    state = {"best": session.best, "surgery": session.gradients.state()}
+    session.peers.where = f"in the checkpoint of step {step}"
     save_checkpoint(
-        session.engine, session.run_dir / "checkpoints", step, state, session.exchange, session.recipe
+        session.engine,
+        session.run_dir / "checkpoints",
+        step,
+        session.state(),
+        session.exchange,
+        session.recipe,
+        session.shards,
     )
     write_weights(session, "last", {"step": step})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections import Counter
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,19 +27,29 @@ from ufo_ds.surgery.self_test import check_partitions
 from ufo_ds.surgery.task_gradients import TaskGradients
 from ufo_ds.surgery.zero import hold_partitions, unknown_version
 from ufo_ds.tasks import get_task
-from ufo_ds.tracking import LOG_NAME, Tracker, write_environment
-from ufo_ds.training.checkpoints import check_resumable, list_checkpoints, load_checkpoint, step_of
+from ufo_ds.tracking import LOG_NAME, Tracker, to_json, write_environment
+from ufo_ds.training.checkpoints import (
+    Checkpoint,
+    check_resumable,
+    fingerprint,
+    load_checkpoint,
+    newest_checkpoint,
+)
 from ufo_ds.training.engine_config import engine_config, offload_device
 from ufo_ds.training.evaluation import Evaluator, open_split
+from ufo_ds.training.faults import Faults
 from ufo_ds.training.optimizer import make_optimizer, make_schedule
+from ufo_ds.training.peers import Peers
+from ufo_ds.training.preemption import StopRequest
 
 
 @dataclass
 class Session:
     """A run in progress.
 
-    `best` is the best evaluation so far (`step` and `val`, or empty); `replaced` counts, by task, the undecodable
-    samples of this rank that their successors stood in for.
+    `best` is the best evaluation so far (`step` and `val`, or empty); `replaced` counts the undecodable samples, of all
+    ranks, that their successors stood in for. `pending` is the record of a step whose evaluation is still to come, as
+    an interrupted one leaves it. `shards` has the `fingerprint` of each task's shards.
     """
 
     recipe: Recipe
@@ -55,8 +65,13 @@ class Session:
     exchange: ObjectExchange
     tracker: Tracker
     start_step: int
+    faults: Faults
+    peers: Peers
+    stop: StopRequest
+    shards: dict[str, str]
     best: dict[str, Any] = field(default_factory=dict)
-    replaced: Counter[str] = field(default_factory=Counter)
+    replaced: int = 0
+    pending: dict[str, Any] | None = None
 
     @property
     def tasks(self) -> list[str]:
@@ -67,8 +82,26 @@ class Session:
         """This rank's next batch of a task, on the device."""
         return next(self.streams[task]).to(self.device)
 
+    def state(self) -> dict[str, Any]:
+        """Plain JSON values that a resume needs beside the engine's own."""
+        return {
+            "best": self.best,
+            "replaced": self.replaced,
+            "faults": self.faults.state(),
+            "surgery": self.gradients.state(),
+            "pending": to_json(self.pending),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.best, self.replaced, self.pending = state["best"], state["replaced"], state["pending"]
+        self.faults.restore(state["faults"])
+        self.gradients.restore(state["surgery"])
+
     def close(self, failed: bool) -> None:
-        """End readers and records. Process groups end with the process."""
+        """End readers and records, and tell the other ranks. Process groups end with the process."""
+        self.peers.leave(failed)
+        self.stop.close()
         for stream in self.streams.values():
             stream.close()
         self.tracker.close(failed=failed)
@@ -89,31 +122,32 @@ def open_session(
     Raises:
         UserError: everything that a user can mend, before the first step.
     """
-    checkpoint = _find_checkpoint(run_dir, resume)
     ranks = find_ranks()
+    checkpoint = _find_checkpoint(run_dir, resume, ranks)
     threads = limit_threads(ranks, recipe.train.threads)
     metas = read_metas(recipe)
     recipe.tasks.names = list(metas)
     recipe.train.steps = recipe.train.steps or _steps_of(recipe, metas, ranks.world)
+    shards = {name: fingerprint(meta) for name, meta in metas.items()}
     if checkpoint:
-        check_resumable(checkpoint, recipe, ranks.world)
+        check_resumable(checkpoint, recipe, shards, ranks.world)
     settings = engine_config(recipe, list(metas))
     make_weighting(recipe.surgery, list(metas))  # what is wrong with it is said before anything is started
     torch.manual_seed(recipe.seed)  # every rank makes the same model; DeepSpeed broadcasts rank 0's all the same
     model = build_model(recipe, metas)
     found = load_fitting(model, weights) if weights else None
-    start_step = step_of(checkpoint) if checkpoint else 0
+    start_step = checkpoint.step if checkpoint else 0
     streams = _make_streams(recipe, metas, ranks, start_step * recipe.train.accumulate)
     sets = open_split(recipe, metas, "val")
 
     device, exchange = _start_ranks(ranks)
+    stop = StopRequest()
+    peers = Peers(exchange, stop.ask)
     evaluator = Evaluator(recipe, metas, sets, exchange, device)
     optimizer_model = model.to(device)
     engine, schedule = _make_engine(optimizer_model, recipe, settings)
     gradients = _make_surgery(engine, recipe, list(metas))
-    state = load_checkpoint(engine, checkpoint) if checkpoint else {"step": 0, "best": {}}
-    if checkpoint:
-        gradients.restore(state["surgery"])
+    state = load_checkpoint(engine, checkpoint) if checkpoint else None
     if ranks.first:
         run_dir.mkdir(parents=True, exist_ok=True)
         write_recipe(recipe, run_dir / "recipe.yaml")
@@ -129,7 +163,7 @@ def open_session(
         wandb_mode=recipe.tracking.wandb,
         project=recipe.tracking.project,
         name=recipe.tracking.name,
-        start_step=state["step"],
+        start_step=start_step - bool(state and state["pending"]),
     )
     session = Session(
         recipe,
@@ -144,9 +178,15 @@ def open_session(
         evaluator,
         exchange,
         tracker,
-        state["step"],
-        state["best"],
+        start_step,
+        Faults(list(metas), recipe.train.max_skipped),
+        peers,
+        stop,
+        shards,
     )
+    if state:
+        session.restore(state)
+    stop.listen(peers.ask_stop)
     _announce(session, model, threads, found, checkpoint)
     return session
 
@@ -160,15 +200,17 @@ def _steps_of(recipe: Recipe, metas: dict[str, TaskMeta], world: int) -> int:
     return max(1, math.ceil(recipe.train.epochs * max(a_pass)))
 
 
-def _find_checkpoint(run_dir: Path, resume: bool) -> Path | None:
+def _find_checkpoint(run_dir: Path, resume: bool, ranks: Ranks) -> Checkpoint | None:
     if run_dir.exists() and not run_dir.is_dir():
         raise UserError(f"{run_dir}: is a file; --run takes a folder, which is made where absent")
-    checkpoints = list_checkpoints(run_dir / "checkpoints")
-    log = run_dir / LOG_NAME
+    folder, log = run_dir / "checkpoints", run_dir / LOG_NAME
     # An empty log is a start that failed before its first step: nothing that another start could overwrite.
-    if not resume and (checkpoints or (log.exists() and log.stat().st_size)):
+    if not resume and (any(folder.glob("step-*")) or (log.exists() and log.stat().st_size)):
         raise UserError(f"{run_dir}: holds a run already; --resume goes on with it, another --run starts anew")
-    return checkpoints[-1] if checkpoints else None
+    found, damaged = newest_checkpoint(folder)
+    for line in damaged if ranks.first else ():
+        print(f"warning: {line}; it is passed over", file=sys.stderr, flush=True)
+    return found
 
 
 def _start_ranks(ranks: Ranks) -> tuple[torch.device, ObjectExchange]:
@@ -228,7 +270,11 @@ def _make_streams(recipe: Recipe, metas: dict[str, TaskMeta], ranks: Ranks, star
 
 
 def _announce(
-    session: Session, model: torch.nn.Module, threads: int, found: dict[str, list[str]] | None, checkpoint: Path | None
+    session: Session,
+    model: torch.nn.Module,
+    threads: int,
+    found: dict[str, list[str]] | None,
+    checkpoint: Checkpoint | None,
 ) -> None:
     recipe, note = session.recipe, session.tracker.note
     batches = ", ".join(f"{name} {getattr(recipe.tasks, name).batch}" for name in session.tasks)
@@ -240,7 +286,7 @@ def _announce(
         f"surgery {recipe.surgery.method}"
     )
     if checkpoint:
-        note(f"resumed from {checkpoint}")
+        note(f"resumed from {checkpoint.path}")
     unseen = [name for name in session.tasks if name not in session.evaluator.sets]
     if unseen:
         note(f"no labelled val split, so not evaluated: {', '.join(unseen)}")

@@ -43,6 +43,7 @@ class DetectionHead(Head):
         """Matching, box and class losses (arXiv 2410.13842) against targets as transformers takes them.
 
         `batch.targets`: for each image `class_labels` int64 [N] and `boxes` cxcywh, 0..1 of the image, fp32 [N, 4].
+        Where the network's outputs are not finite, so is the loss, and its parts are missing.
 
         Raises:
             UserError: an image with more boxes than the decoder has queries.
@@ -54,13 +55,23 @@ class DetectionHead(Head):
                     f"{source['file_name']}: {len(target['boxes'])} boxes, but the decoder has "
                     f"{self.queries} queries; raise tasks.det.decoder_kwargs.num_queries"
                 )
-        outputs = self._run(features, targets)
-        losses = {"loss": outputs.loss}
-        losses |= {name: value.detach() for name, value in outputs.loss_dict.items() if not name[-1].isdigit()}
+        losses = self._losses(features, targets)
         # A batch without a box leaves the denoising branch without a gradient on this rank alone, and the ranks must
         # agree on which parameters get one.
         losses["loss"] = losses["loss"] + 0.0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
         return losses
+
+    def _losses(self, features: Features, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The library's losses; NaN alone where it refuses to match boxes that are not finite."""
+        try:
+            outputs = self._run(features, targets)
+        except ValueError:
+            outputs = self._run(features, None)
+            if bool(outputs.logits.isfinite().all() and outputs.pred_boxes.isfinite().all()):
+                raise
+            return {"loss": (outputs.logits.sum() + outputs.pred_boxes.sum()) * float("nan")}
+        parts = {name: value.detach() for name, value in outputs.loss_dict.items() if not name[-1].isdigit()}
+        return {"loss": outputs.loss, **parts}
 
     def _run(self, features: Features, targets: list[dict[str, Tensor]] | None) -> Any:
         levels = self.pyramid(features.maps)
@@ -93,6 +104,9 @@ class DetectionHead(Head):
 
     def _prediction(self, boxes: Tensor, scores: Tensor, label: Tensor, source: dict[str, Any]) -> BoxPrediction:
         boxes = clip_boxes_to_image(boxes / source["scale"], tuple(source["size"]))
+        # Of a model that has diverged: COCO's evaluation would take a box that is no number for a hit on anything.
+        finite = boxes.isfinite().all(1) & scores.isfinite()
+        boxes, scores, label = boxes[finite], scores[finite], label[finite]
         if self.nms is not None:
             kept = batched_nms(boxes, scores, label, self.nms)
             boxes, scores, label = boxes[kept], scores[kept], label[kept]
