@@ -206,7 +206,10 @@ def check_resumable(checkpoint: Checkpoint, recipe: Recipe, shards: Mapping[str,
     """Whether a run of this recipe, shards and number of ranks may go on from a checkpoint. Raises `UserError`."""
     path, saved = checkpoint.path, checkpoint.side
     if saved["world"] != world:
-        raise UserError(f"{path}: written by {saved['world']} ranks, this run has {world}; resume with as many")
+        raise UserError(
+            f"{path}: written by {saved['world']} ranks, this run has {world}; resume with as many, or start a new run "
+            "from its weights (launch/finetune.py --weights)"
+        )
     before, now = flat(saved["recipe"]), flat(dataclasses.asdict(recipe))
     for key in sorted(before.keys() | now.keys()):
         group = key.split(".")[0]
