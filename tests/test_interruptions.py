@@ -15,9 +15,9 @@ CASES = {
     "fp32": ["--train.precision", "fp32", "--surgery.method", "gradvac", "--surgery.every", "2", "--surgery.scope",
              "block", "--train.accumulate", "2"],
     "bf16": ["--surgery.method", "famo", "--deepspeed", "ds_configs/zero2_offload.json", "--train.precision", "bf16"],
-    "default": ["--train.precision", "fp32", "--tracking.wandb", "offline"],
+    "default": ["--train.precision", "fp32", "--train.ema", "0.9", "--tracking.wandb", "offline"],
 }  # fmt: skip
-pytestmark = pytest.mark.multiprocess
+pytestmark = [pytest.mark.multiprocess, pytest.mark.timeout(1500)]
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -70,20 +70,7 @@ def save_weights(
     Raises:
         UserError: they cannot be written.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    # Copies: the decoders tie tensors under two names, and safetensors refuses shared memory.
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    partial = folder / (WEIGHTS + ".partial")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial)
-        os.replace(partial, folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{folder / WEIGHTS}: cannot be written ({reason}); make room for it") from None
+    write_tensors(model, folder / WEIGHTS)
     config = {
         "format": FORMAT,
         "precision": recipe.train.precision,
@@ -98,6 +85,24 @@ def save_weights(
         **(figures or {}),
     }
     replace_file(folder / CONFIG, json.dumps(config, indent=1))
+
+
+def write_tensors(model: torch.nn.Module, path: Path) -> None:
+    """Write a model's tensors as safetensors, atomically. `UserError` where they cannot be written."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    # Copies: the decoders tie tensors under two names, and safetensors refuses shared memory.
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial)
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be written ({reason}); make room for it") from None
 
 
 def find_weights(path: Path) -> Path:

@@ -183,6 +183,9 @@ class TrainConfig:
     """Steps between checkpoints; the last step always writes one. 0: only the last."""
     keep_checkpoints: int = 2
     """How many of the newest checkpoints are kept."""
+    ema: float = 0.0
+    """Decay a step of an exponential moving average of the weights, e.g. 0.9998. The average is what is evaluated and
+    what `RUN/weights` holds. 0: none."""
     max_skipped: int = 10
     """A task whose loss or gradient is not finite is left out of that step; so many steps in a row end the run."""
     gallery: int = 6

@@ -26,6 +26,7 @@ def check_recipe(recipe: Recipe) -> None:
     _require("train.accumulate", train.accumulate, train.accumulate > 0, "at least 1")
     _require("train.clip", train.clip, train.clip >= 0, "0 (off) or more")
     _require("train.keep_checkpoints", train.keep_checkpoints, train.keep_checkpoints > 0, "at least 1")
+    _require("train.ema", train.ema, 0 <= train.ema < 1, "in [0, 1)")
     _require("train.max_skipped", train.max_skipped, train.max_skipped > 0, "at least 1")
     for key in ("eval_every", "checkpoint_every", "gallery"):
         _require(f"train.{key}", getattr(train, key), getattr(train, key) >= 0, "0 or more")

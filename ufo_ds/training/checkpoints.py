@@ -16,6 +16,7 @@ from ufo_ds.data.schema import TaskMeta
 from ufo_ds.distributed import ObjectExchange
 from ufo_ds.errors import UserError
 from ufo_ds.recipe import Recipe
+from ufo_ds.training.averaging import WeightAverage
 from ufo_ds.training.vouching import describe_files, file_names, read_side_file, vouch, write_side_file
 
 # Keys that may differ between the two halves of a run: where things are, how often, how many processes.
@@ -48,6 +49,7 @@ def save_checkpoint(
     exchange: ObjectExchange,
     recipe: Recipe,
     shards: Mapping[str, str],
+    average: WeightAverage | None = None,
 ) -> None:
     """Write the checkpoint of `step` with all ranks, then remove all but the newest `train.keep_checkpoints`.
 
@@ -59,6 +61,7 @@ def save_checkpoint(
         exchange: over the ranks.
         recipe: of the run.
         shards: `fingerprint` of each task's shards.
+        average: of the weights, where there is one.
 
     Raises:
         UserError: no room, or no right to write. The earlier checkpoints stay as they are.
@@ -69,6 +72,8 @@ def save_checkpoint(
         _clear(folder)
     exchange.barrier()
     try:
+        if average and exchange.ranks.first:
+            average.save(partial)
         engine.save_checkpoint(str(folder), tag=partial.name, client_state={}, save_latest=False)
         names = file_names(partial)[exchange.ranks.rank :: exchange.ranks.world]
         by_rank = exchange.gather(describe_files(partial, names))
@@ -177,8 +182,8 @@ def newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, []
 
 
-def load_checkpoint(engine: Any, checkpoint: Checkpoint) -> dict[str, Any]:
-    """Bring the engine back to a checkpoint. Returns the state that went along.
+def load_checkpoint(engine: Any, checkpoint: Checkpoint, average: WeightAverage | None) -> dict[str, Any]:
+    """Bring the engine and the average of the weights back to a checkpoint. Returns the state that went along.
 
     Raises:
         UserError: a checkpoint that cannot be read.
@@ -190,6 +195,8 @@ def load_checkpoint(engine: Any, checkpoint: Checkpoint) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be loaded ({error}); remove it to resume from the one before") from None
     if loaded is None:
         raise UserError(f"{path}: holds no checkpoint; remove it to resume from the one before")
+    if average:
+        average.load(path)
     return checkpoint.side["state"]
 
 

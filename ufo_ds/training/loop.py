@@ -61,6 +61,8 @@ def run_steps(session: Session) -> bool:
         findings = session.gradients.combine()
         if not findings.empty:
             session.engine.step()
+            if session.average:
+                session.average.update(step)
         losses, asked = agree(session, losses, findings.skipped, replaced)
         session.gradients.observe({task: parts["loss"] * weight_of(session, task) for task, parts in losses.items()})
         record = make_record(session, step, losses, findings, time.perf_counter() - began, data_seconds)
@@ -201,7 +203,7 @@ def peak_memory_mb() -> float:
 def evaluate(session: Session, step: int) -> dict[str, Any]:
     """Score val on all ranks; keep the weights where the average is the best so far."""
     session.peers.where = f"in the evaluation after step {step}"
-    scores, pictures = session.evaluator.scores(session.engine.module, lambda: session.stop.asked)
+    scores, pictures = session.evaluator.scores(session.model, lambda: session.stop.asked)
     if scores["average"] > session.best.get("val", {}).get("average", -1.0):
         session.best = {"step": step, "val": scores}
         write_weights(session, "best", session.best)
@@ -235,6 +237,7 @@ def checkpoint(session: Session, step: int) -> None:
         session.exchange,
         session.recipe,
         session.shards,
+        session.average,
     )
     write_weights(session, "last", {"step": step})
 
@@ -242,4 +245,4 @@ def checkpoint(session: Session, step: int) -> None:
 def write_weights(session: Session, name: str, figures: dict[str, Any]) -> None:
     """Write `RUN/weights/<name>/` from rank 0: every rank holds all weights under ZeRO-2."""
     if session.ranks.first:
-        save_weights(session.engine.module, session.recipe, session.metas, session.run_dir / "weights" / name, figures)
+        save_weights(session.model, session.recipe, session.metas, session.run_dir / "weights" / name, figures)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from timm.scheduler import CosineLRScheduler
 
-from ufo_ds.assembly import build_model, count_parameters, load_fitting, read_metas
+from ufo_ds.assembly import build_model, load_fitting, read_metas
 from ufo_ds.command_line import write_recipe
 from ufo_ds.data.batch import Batch
 from ufo_ds.data.schema import TaskMeta
@@ -21,6 +21,7 @@ from ufo_ds.data.shards import open_shards
 from ufo_ds.data.stream import TaskStream, make_order
 from ufo_ds.distributed import ObjectExchange, Ranks, find_device, find_ranks, limit_threads
 from ufo_ds.errors import UserError
+from ufo_ds.model.joint import JointModel
 from ufo_ds.recipe import Recipe
 from ufo_ds.surgery.methods import make_weighting
 from ufo_ds.surgery.self_test import check_partitions
@@ -28,6 +29,8 @@ from ufo_ds.surgery.task_gradients import TaskGradients
 from ufo_ds.surgery.zero import hold_partitions, unknown_version
 from ufo_ds.tasks import get_task
 from ufo_ds.tracking import LOG_NAME, Tracker, to_json, write_environment
+from ufo_ds.training.announcement import announce
+from ufo_ds.training.averaging import WeightAverage
 from ufo_ds.training.checkpoints import (
     Checkpoint,
     check_resumable,
@@ -69,6 +72,7 @@ class Session:
     peers: Peers
     stop: StopRequest
     shards: dict[str, str]
+    average: WeightAverage | None = None
     best: dict[str, Any] = field(default_factory=dict)
     replaced: int = 0
     pending: dict[str, Any] | None = None
@@ -77,6 +81,11 @@ class Session:
     def tasks(self) -> list[str]:
         """Names of the tasks, in the order of the steps."""
         return list(self.metas)
+
+    @property
+    def model(self) -> JointModel:
+        """What is evaluated and kept: the average of the weights, or the weights themselves."""
+        return self.average.model if self.average else self.engine.module
 
     def next_batch(self, task: str) -> Batch:
         """This rank's next batch of a task, on the device."""
@@ -147,7 +156,8 @@ def open_session(
     optimizer_model = model.to(device)
     engine, schedule = _make_engine(optimizer_model, recipe, settings)
     gradients = _make_surgery(engine, recipe, list(metas))
-    state = load_checkpoint(engine, checkpoint) if checkpoint else None
+    average = _make_average(engine.module, recipe, metas, device)
+    state = load_checkpoint(engine, checkpoint, average) if checkpoint else None
     if ranks.first:
         run_dir.mkdir(parents=True, exist_ok=True)
         write_recipe(recipe, run_dir / "recipe.yaml")
@@ -183,11 +193,12 @@ def open_session(
         peers,
         stop,
         shards,
+        average,
     )
     if state:
         session.restore(state)
     stop.listen(peers.ask_stop)
-    _announce(session, model, threads, found, checkpoint)
+    announce(session, model, threads, found, checkpoint)
     return session
 
 
@@ -237,6 +248,15 @@ def _make_engine(model: torch.nn.Module, recipe: Recipe, settings: dict[str, Any
     return engine, schedule
 
 
+def _make_average(
+    model: JointModel, recipe: Recipe, metas: dict[str, TaskMeta], device: torch.device
+) -> WeightAverage | None:
+    if not recipe.train.ema:
+        return None
+    bare = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, pretrained=False, pretrained_file=None))
+    return WeightAverage(model, build_model(bare, metas).to(device), recipe.train.ema)
+
+
 def _make_surgery(engine: Any, recipe: Recipe, tasks: list[str]) -> TaskGradients:
     partitions = hold_partitions(engine)
     warning = unknown_version()
@@ -267,35 +287,6 @@ def _make_streams(recipe: Recipe, metas: dict[str, TaskMeta], ranks: Ranks, star
             workers=recipe.data.workers,
         )
     return streams
-
-
-def _announce(
-    session: Session,
-    model: torch.nn.Module,
-    threads: int,
-    found: dict[str, list[str]] | None,
-    checkpoint: Checkpoint | None,
-) -> None:
-    recipe, note = session.recipe, session.tracker.note
-    batches = ", ".join(f"{name} {getattr(recipe.tasks, name).batch}" for name in session.tasks)
-    note(
-        f"{recipe.model.trunk}: {count_parameters(model.trunk) / 1e6:.1f} M shared, "
-        f"{count_parameters(model.heads) / 1e6:.1f} M in {len(session.tasks)} heads; {session.ranks.world} rank(s) of "
-        f"{threads} thread(s) on {session.device.type}; batch a rank: {batches}"
-        f"{f' x {recipe.train.accumulate}' if recipe.train.accumulate > 1 else ''}; {recipe.train.precision}; "
-        f"surgery {recipe.surgery.method}"
-    )
-    if checkpoint:
-        note(f"resumed from {checkpoint.path}")
-    unseen = [name for name in session.tasks if name not in session.evaluator.sets]
-    if unseen:
-        note(f"no labelled val split, so not evaluated: {', '.join(unseen)}")
-    if found:
-        note(f"from the weights: {', '.join(found['taken'])} whole")
-        if found["remade"]:
-            note(f"made anew, for other classes or shapes: {', '.join(found['remade'])}")
-        if found["absent"]:
-            note(f"made anew, not in the weights: {', '.join(found['absent'])}")
 
 
 def _gpu_names(device: torch.device) -> list[str]:
