@@ -70,6 +70,35 @@ def truths_of(value, tmp_path):
     return read_truth(tmp_path / "det.json")
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 9), st.integers(1, 30), st.sampled_from([0.0, 0.3, 1.0]))
+def test_any_boxes_have_cocoevals_figures(tmp_path_factory, seed, images, most, crowds):
+    # A coarse grid, so that overlaps and scores tie; images without boxes, without truths, and out of order.
+    rng = np.random.default_rng(seed)
+    value = {"images": [{"id": int(i)} for i in rng.permutation(images)], "annotations": [],
+             "categories": [{"id": c} for c in CATEGORIES]}
+    entries = []
+    for image in range(images):
+        for _ in range(rng.integers(0, most + 1)):
+            box = (rng.integers([0, 0, 0, 0], [6, 6, 4, 4]) * 4.0).tolist()
+            large = 10.0 ** rng.choice([0, 0, 0, 9])
+            value["annotations"].append({"id": len(value["annotations"]) + 1, "image_id": image, "bbox": box,
+                                         "category_id": int(rng.choice(CATEGORIES)), "area": box[2] * box[3] * large,
+                                         "iscrowd": int(rng.random() < crowds)})
+        for _ in range(rng.choice([0, 5, 350])):
+            box = (rng.integers([0, 0, 0, 0], [6, 6, 4, 4]) * 4.0 * rng.choice([1, 1, 1, 10**5])).tolist()
+            entries.append({"image_id": image, "category_id": int(rng.choice((*CATEGORIES, 99))), "bbox": box,
+                            "score": float(rng.integers(0, 8) / 8)})
+    if not value["annotations"] or not entries:
+        return
+    truths = truths_of(value, tmp_path_factory.mktemp("any"))
+    found = read_section(entries, Path("s.json"))
+    metric = BoxMetric()
+    metric.update([found.get(key) or no_boxes(key) for key in truths], list(truths.values()))
+    at_50, over_all = reference(value, entries)  # -1 where there is nothing to find
+    assert metric.compute() == pytest.approx({"mAP50": max(at_50, 0), "mAP": max(over_all, 0)}, rel=0, abs=1e-9)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_figures_are_cocoevals(seed, tmp_path, capsys):
     value, predictions = draw(seed)
