@@ -20,6 +20,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seg-gt", type=Path, metavar="DIR", help="PNG masks of class ids, 255 = ignored")
     parser.add_argument("--seg-classes", type=int, default=19, metavar="N",
                         help="classes that the masks declare; mIoU is the mean over all (default: 19)")
+    parser.add_argument("--workers", type=int, metavar="N",
+                        help="processes (default: one a core); the figures do not depend on it")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures there, too")
     parser.add_argument("--per-class", action="store_true", help="print the figure of every class")
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
@@ -36,12 +38,16 @@ def main() -> None:
         raise UserError("no ground truth: give one or more of --cls-gt, --det-gt, --seg-gt")
     if not 1 <= arguments.seg_classes <= 255:
         raise UserError(f"--seg-classes {arguments.seg_classes}: must be in 1..255")
+    if arguments.workers is not None and arguments.workers < 1:
+        raise UserError(f"--workers {arguments.workers}: must be 1 or more")
     import json
 
     from ufo_ds.files import replace_file
     from ufo_ds.scoring import format_scores, score_submission
+    from ufo_ds.workers import count_cores
 
-    scores = score_submission(arguments.submission, truths, arguments.seg_classes)
+    workers = arguments.workers or count_cores()
+    scores = score_submission(arguments.submission, truths, arguments.seg_classes, workers)
     for name, score in scores.tasks.items():
         for warning in score.warnings:
             print(f"warning: {name}: {warning}", file=sys.stderr)

@@ -136,3 +136,31 @@ def test_real_labels_as_predictions_score_one(tmp_path, real_data):
     write_submission(tmp_path / "s.json", {"seg": write_section(few)})
     figures = score_submission(tmp_path / "s.json", {"seg": labels}).tasks["seg"].figures
     assert figures["mIoU_present"] == 1 and figures["mIoU"] < 1
+
+
+@pytest.mark.multiprocess
+def test_the_figures_do_not_depend_on_the_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr("ufo_ds.scoring._BYTES_A_WORKER", 1)
+    rng = np.random.default_rng(0)
+    masks = rng.integers(0, 5, (40, 30, 50)).astype(np.uint8)
+    (tmp_path / "seg").mkdir()
+    for number, mask in enumerate(masks[:38]):
+        label = np.where(rng.random(mask.shape) < 0.3, 255, np.roll(mask, 1))
+        Image.fromarray(label.astype(np.uint8)).save(tmp_path / "seg" / f"{number}.png")
+    polygons = {f"{number}.png": mask_to_polygons(mask) for number, mask in enumerate(masks)}
+    write_submission(tmp_path / "s.json", {"seg": polygons})
+    # With a whole number written as a float, the file is read the thorough way.
+    text = (tmp_path / "s.json").read_text()
+    (tmp_path / "odd.json").write_text(text[::-1].replace("]]]", "]]]0.", 1)[::-1])
+    scores = [score_submission(tmp_path / name, {"seg": tmp_path / "seg"}, 5, workers).as_json()
+              for name in ("s.json", "odd.json") for workers in (1, 2, 3)]
+    assert 0 < scores[0]["mIoU"] < 1 and scores[0]["counts"]["seg"]["unknown"] == 2
+    assert all(item == scores[0] for item in scores)
+    write_submission(tmp_path / "s.json", {"seg": {**polygons, "39.png": {"1": [[[1, 1]], [[0, 0]]]}}})
+    (tmp_path / "bad.json").write_text((tmp_path / "s.json").read_text().replace("[[1,1]]", "[[1]]"))
+    with pytest.raises(UserError, match=r"entry '39\.png', class '1': \[\[1\]\] is no contour"):
+        score_submission(tmp_path / "bad.json", {"seg": tmp_path / "seg"}, 5, 2)
+    (tmp_path / "seg" / "20.png").write_bytes(b"")
+    for workers in (1, 2):
+        with pytest.raises(UserError, match=r"20\.png: .*mend"):
+            score_submission(tmp_path / "odd.json", {"seg": tmp_path / "seg"}, 5, workers)

@@ -14,12 +14,17 @@ MAX_TEXT_BYTES = 2**30
 
 def read_text(path: str | Path, encoding: str = "utf-8", limit: int = MAX_TEXT_BYTES) -> str:
     """The text of a file of at most `limit` bytes. `OSError` or `ValueError` where there is none."""
+    return read_bytes(path, limit).decode(encoding)
+
+
+def read_bytes(path: str | Path, limit: int = MAX_TEXT_BYTES) -> bytes:
+    """A file of at most `limit` bytes. `OSError` or `ValueError` where there is none."""
     with Path(path).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         data = file.read(limit + 1) if size <= limit else b""
     if max(size, len(data)) > limit:
         raise ValueError(f"larger than {limit >> 20} MiB")
-    return data.decode(encoding)
+    return data
 
 
 def replace_file(path: Path, data: bytes | str) -> None:

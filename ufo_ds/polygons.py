@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -12,6 +12,8 @@ from ufo_ds.errors import UserError, shown
 
 Polygons = dict[str, list[list[list[int]]]]
 """Contours `[[x, y], ...]` in pixels by class id (as text, for JSON keys). A hole is one more contour."""
+Contours = dict[int, list[np.ndarray]]
+"""The same as arrays, int32 [N, 2] each."""
 
 MAX_COORDINATE = 2**15 - 1
 """Pixels. Far beyond it `cv2.fillPoly` overflows, or walks over billions of rows."""
@@ -54,10 +56,17 @@ def polygons_to_mask(polygons: Mapping[str, Sequence[Any]], size: tuple[int, int
     Raises:
         UserError: a key that is no class id 0..255, a contour that is no list of integer points.
     """
-    mask_HW = np.zeros(size, np.uint8)
+    parsed: list[tuple[int, list[np.ndarray]]] = []
     for name, contours in polygons.items():
-        class_id = parse_class_id(name, "polygons")
-        points = [parse_contour(contour, f"polygons of class {name}") for contour in contours]
+        class_id = parse_class_id(name, "polygons")  # "1" and "01" may both be there
+        parsed.append((class_id, [parse_contour(contour, f"polygons of class {name}") for contour in contours]))
+    return paint(parsed, size)
+
+
+def paint(contours: Iterable[tuple[int, Sequence[np.ndarray]]], size: tuple[int, int]) -> np.ndarray:
+    """The same for contours that are arrays already: int32 [N, 2] each, by class id, in the order of painting."""
+    mask_HW = np.zeros(size, np.uint8)
+    for class_id, points in contours:
         points = [contour for contour in points if len(contour) >= 3]
         if class_id and points and mask_HW.size:
             cv2.fillPoly(mask_HW, points, class_id)

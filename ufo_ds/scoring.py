@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ufo_ds.errors import UserError
-from ufo_ds.submission import load_submission
+from ufo_ds.strict_json import parse_json, read_json_bytes
+from ufo_ds.submission import checked_sections
+from ufo_ds.submission_pieces import DoubtError, split_sections
 from ufo_ds.tasks.classification import score as classification
 from ufo_ds.tasks.detection import score as detection
 from ufo_ds.tasks.segmentation import score as segmentation
+from ufo_ds.workers import Workers
 
 SECTIONS = {"cls": "cls", "det": "dec", "seg": "seg"}
 """Section of the submission by task."""
@@ -20,6 +24,10 @@ SCORE_KEYS = {"cls": "top1", "det": "mAP50", "seg": "mIoU"}
 FIGURES = ("top1", "top1_all", "mAP50", "mAP", "mIoU", "mIoU_present")
 """Every figure that there may be, in 0..1."""
 TRACK1_SEG_CLASSES = 19
+
+_BYTES_A_WORKER = 2**21
+"""A submission of that size is scored in the time that a process takes to start."""
+_MASKS_A_JOB = 8
 
 _LISTED = 5
 
@@ -67,41 +75,75 @@ class Scores:
         }
 
 
-def score_submission(path: Path, truths: Mapping[str, Path], seg_classes: int = TRACK1_SEG_CLASSES) -> Scores:
+def score_submission(path: Path, truths: Mapping[str, Path], seg_classes: int = TRACK1_SEG_CLASSES,
+                     workers: int = 1) -> Scores:
     """Score the tasks whose ground truth is given.
 
     Args:
         path: the submission.
         truths: by task (`cls`, `det`, `seg`): the list of labels, the COCO file, the folder of masks.
         seg_classes: how many classes the masks declare; their mean is over all of them.
+        workers: processes at most; a small submission takes fewer. The figures do not depend on it.
 
     Returns:
         A task that the submission lacks scores 0, since the challenge takes all three.
 
     Raises:
-        UserError: an unreadable file, a broken entry, or a section of which no image is in the ground truth.
+        UserError: an unreadable file, a broken entry, a section of which no image is in the ground truth, or a process
+            that was killed.
     """
-    scorers: dict[str, Callable[[Any, Path, Path], TaskScore]] = {
-        "cls": _score_cls,
-        "det": _score_det,
-        "seg": lambda section, source, truth: _score_seg(section, source, truth, seg_classes),
+    path = Path(path)
+    truths = {name: Path(truths[name]) for name in SECTIONS if name in truths}
+    data = read_json_bytes(path)
+    with Workers(min(workers, len(data) // _BYTES_A_WORKER) if "seg" in truths else 1) as pool:
+        with contextlib.suppress(DoubtError):
+            return _score(_read_pieces(data, path, truths), path, truths, seg_classes, pool)
+        return _score(_read_whole(data, path, truths), path, truths, seg_classes, pool)
+
+
+def _read_pieces(data: bytes, path: Path, tasks: Collection[str]) -> dict[str, Mapping[Any, Any]]:
+    """Predictions by image, for each section of `tasks`, masks not yet parsed. `DoubtError` about anything unusual."""
+    readers: dict[str, Callable[[bytes], Mapping[Any, Any]]] = {
+        "cls": lambda text: classification.read_section(parse_json(text, path), path),
+        "dec": detection.read_text,
+        "seg": segmentation.read_text,
     }
-    sections = load_submission(path)
+    sections = checked_sections(split_sections(data), path)
+    scored = {SECTIONS[name] for name in tasks}
+    for name in sections.keys() - scored:
+        parse_json(sections[name], path)  # what is not scored must be JSON all the same
+    return {name: readers[name](text) for name, text in sections.items() if name in scored}
+
+
+def _read_whole(data: bytes, path: Path, tasks: Collection[str]) -> dict[str, Mapping[Any, Any]]:
+    """The same, parsed as a whole and checked; `UserError` says what is wrong and where."""
+    readers = {"cls": classification.read_section, "det": detection.read_section, "seg": segmentation.read_section}
+    sections = checked_sections(parse_json(data, path), path)
+    return {SECTIONS[name]: readers[name](sections[SECTIONS[name]], path)
+            for name in tasks if SECTIONS[name] in sections}
+
+
+def _score(sections: Mapping[str, Mapping[Any, Any]], source: Path, truths: Mapping[str, Path], seg_classes: int,
+           pool: Workers) -> Scores:
+    found = {name: sections.get(SECTIONS[name], {}) for name in truths}
+    # First of all, so that other processes count pixels while this one matches boxes.
+    finish_seg = _begin_seg(found["seg"], source, truths["seg"], seg_classes, pool) if "seg" in truths else None
     scores: dict[str, TaskScore] = {}
-    for name, scorer in scorers.items():
-        if name not in truths:
-            continue
-        section = sections.get(SECTIONS[name], [])
-        scores[name] = scorer(section, path, Path(truths[name]))
-        if not section:
-            absent = "is empty" if SECTIONS[name] in sections else "is absent"
-            scores[name].warnings[:] = [f"section '{SECTIONS[name]}' {absent}: the task scores 0"]
+    if "cls" in truths:
+        scores["cls"] = _score_cls(found["cls"], source, truths["cls"])
+    if "det" in truths:
+        scores["det"] = _score_det(found["det"], source, truths["det"])
+    if finish_seg:
+        scores["seg"] = finish_seg()
+    for name in (name for name in scores if not found[name]):
+        absent = "is empty" if SECTIONS[name] in sections else "is absent"
+        scores[name].warnings[:] = [f"section '{SECTIONS[name]}' {absent}: the task scores 0"]
     return Scores(scores)
 
 
-def _score_cls(section: Any, source: Path, truth_path: Path) -> TaskScore:
+def _score_cls(predictions: Mapping[str, classification.ClassPrediction], source: Path, truth_path: Path) -> TaskScore:
     """Top-1 over the known images that were submitted (as the official code counts), and over all."""
-    predictions, truths = classification.read_section(section, source), classification.read_truth(truth_path)
+    truths = classification.read_truth(truth_path)
     score, known = _match(predictions, truths, source, truth_path, "cls")
     metric = classification.AccuracyMetric()
     metric.update([predictions[name] for name in known], [truths[name] for name in known])
@@ -112,9 +154,8 @@ def _score_cls(section: Any, source: Path, truth_path: Path) -> TaskScore:
     return score
 
 
-def _score_det(section: Any, source: Path, truth_path: Path) -> TaskScore:
+def _score_det(predictions: Mapping[int, detection.SubmittedBoxes], source: Path, truth_path: Path) -> TaskScore:
     """COCO's mAP over all images of the ground truth; one without an entry has no box."""
-    predictions = detection.read_section(section, source)
     truths, names = detection.read_coco(truth_path)
     score, _ = _match(predictions, truths, source, truth_path, "dec")
     metric = detection.BoxMetric()
@@ -129,20 +170,27 @@ def _score_det(section: Any, source: Path, truth_path: Path) -> TaskScore:
     return score
 
 
-def _score_seg(section: Any, source: Path, truth_path: Path, num_classes: int) -> TaskScore:
-    """Mean IoU over the known images that were submitted."""
-    predictions = segmentation.read_section(section, source)
+def _begin_seg(predictions: Mapping[str, Any], source: Path, truth_path: Path, num_classes: int, pool: Workers,
+               ) -> Callable[[], TaskScore]:
+    """Mean IoU over the known images that were submitted; the counting begins, what is returned waits for it."""
     truths = segmentation.read_truth(truth_path)
     score, known = _match(predictions, truths, source, truth_path, "seg")
-    odd = [item.file_name for item in predictions.values() if not item.file_name.endswith(".png")]
-    if odd:
-        score.warnings.append(f"{len(odd)} names do not end in .png as they should: {_some(odd)}")
-    metric = segmentation.MaskMetric(num_classes)
-    for stem in known:
-        metric.update([predictions[stem]], [truths[stem]])
-    score.figures, score.per_class = metric.compute(), metric.per_class()
-    _warn_missing(score, "left out of the score, where the official code would fail or pair the wrong masks")
-    return score
+    pairs = [(predictions[stem], truths.paths[stem]) for stem in known]
+    pairs += [(item, None) for stem, item in predictions.items() if stem not in truths]
+    jobs = [(num_classes, pairs[first : first + _MASKS_A_JOB]) for first in range(0, len(pairs), _MASKS_A_JOB)]
+    states = pool.map(segmentation.count_pixels, jobs)
+
+    def finish() -> TaskScore:
+        metric = segmentation.MaskMetric(num_classes)
+        metric.merge(list(states))
+        score.figures, score.per_class = metric.compute(), metric.per_class()
+        odd = [item.file_name for item in predictions.values() if not item.file_name.endswith(".png")]
+        if odd:
+            score.warnings.append(f"{len(odd)} names do not end in .png as they should: {_some(odd)}")
+        _warn_missing(score, "left out of the score, where the official code would fail or pair the wrong masks")
+        return score
+
+    return finish
 
 
 def _match(predictions: Mapping[Any, Any], truths: Mapping[Any, Any], source: Path, truth_path: Path,

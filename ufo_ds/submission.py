@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ufo_ds.errors import UserError, shown
-from ufo_ds.files import read_text, replace_file
+from ufo_ds.files import replace_file
 from ufo_ds.polygons import Polygons, mask_to_polygons, parse_class_id, parse_contour, polygons_to_mask
+from ufo_ds.strict_json import read_json
 
 __all__ = ["mask_to_polygons", "polygons_to_mask", "read_submission", "write_submission"]
 
@@ -156,8 +157,11 @@ def load_submission(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: unreadable, not JSON, or not an object with some of the three sections.
     """
-    path = Path(path)
-    value = read_json(path)
+    return checked_sections(read_json(Path(path)), Path(path))
+
+
+def checked_sections(value: Any, path: Path) -> dict[str, Any]:
+    """The JSON value of a submission, if it is an object with some of the three sections. Raises `UserError`."""
     if not isinstance(value, dict):
         raise UserError(f"{path}: is {_kind(value)}; a submission is an object of cls, dec and seg")
     _check_names(value, path)
@@ -203,28 +207,3 @@ def _check_names(sections: Mapping[str, Any], path: Path) -> None:
         problem = f"unknown section {shown(unknown[0])}" if unknown else "no section at all"
         hint = " (detection is called dec there)" if "det" in unknown else ""
         raise UserError(f"{path}: {problem}; a submission has cls, dec and seg{hint}")
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file, strictly: no NaN, no key twice with different values. Raises `UserError`."""
-    try:
-        return json.loads(read_text(path, "utf-8-sig"), object_pairs_hook=_unambiguous,
-                          parse_constant=_no_constant)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give an existing JSON file") from None
-    except RecursionError:
-        raise UserError(f"{path}: nested far too deeply for a submission; write it again") from None
-    except ValueError as error:  # also bad UTF-8 and absurdly long integers
-        raise UserError(f"{path}: not valid JSON: {error}; write it again") from None
-
-
-def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs) and any(value[key] != item for key, item in pairs):
-        twice = next(key for key, item in pairs if value[key] != item)
-        raise ValueError(f"key {shown(twice, 60)} stands twice in one object with different values")
-    return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")

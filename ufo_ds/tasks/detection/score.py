@@ -11,6 +11,7 @@ import numpy as np
 
 from ufo_ds.errors import UserError, shown
 from ufo_ds.submission import is_integer, read_boxes, read_json
+from ufo_ds.submission_pieces import parse_boxes
 from ufo_ds.tasks.detection.average_precision import average_precision
 from ufo_ds.tasks.detection.label import annotation_problem, parse_label
 
@@ -184,6 +185,20 @@ def read_section(value: Any, path: Path) -> dict[int, SubmittedBoxes]:
                                      _column(entries, "category_id", np.int64),
                                      _column(entries, "score", np.float64))
             for image_id, entries in by_image.items()}
+
+
+def read_text(section: bytes) -> dict[int, SubmittedBoxes]:
+    """The text of the section `dec` -> boxes by image id. `DoubtError` where it is not plain."""
+    image_ids, *columns = parse_boxes(section)
+    order = np.argsort(image_ids, kind="stable")
+    columns = [column[order] for column in columns]
+    keys, firsts, counts = np.unique(image_ids, return_index=True, return_counts=True)
+    stops = np.cumsum(counts)
+    images: dict[int, SubmittedBoxes] = {}
+    for place in np.argsort(firsts).tolist():  # as they come in the file
+        own = slice(stops[place] - counts[place], stops[place])
+        images[int(keys[place])] = SubmittedBoxes(int(keys[place]), *(column[own] for column in columns))
+    return images
 
 
 def _column(entries: Sequence[Mapping[str, Any]], key: str, kind: type) -> np.ndarray:

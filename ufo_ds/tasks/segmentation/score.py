@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
 from ufo_ds.errors import UserError
+from ufo_ds.polygons import paint
 from ufo_ds.submission import Polygons, mask_to_polygons, polygons_to_mask, read_polygons
+from ufo_ds.submission_pieces import DoubtError, parse_polygons, split_images
 
 if TYPE_CHECKING:
     from ufo_ds.data.schema import RawSample, TaskMeta
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 IGNORE = 255
 """Label of the pixels that are not scored."""
 
+_EXACT_PIXELS = 2**24
+"""OpenCV counts in float32, which has every integer up to here."""
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
@@ -54,6 +59,21 @@ class PolygonPrediction:
         return self
 
 
+@dataclass
+class EncodedPrediction:
+    """The same still as the text of the submission, half the size and quickly sent to another process.
+
+    `raster` raises `DoubtError` where the text is not certainly in order.
+    """
+
+    file_name: str
+    text: bytes
+
+    def raster(self, size: tuple[int, int]) -> np.ndarray:
+        """The mask, uint8 [H, W] of `size` (H, W)."""
+        return paint(parse_polygons(self.text).items(), size)
+
+
 Masks = MaskPrediction | PolygonPrediction
 
 
@@ -65,15 +85,15 @@ class MaskMetric:
         # Rows: the label. Columns: the prediction; the last one for whatever is no class at all.
         self.confusion = np.zeros((num_classes, num_classes + 1), np.int64)
 
-    def update(self, predictions: Sequence[Masks], truths: Sequence[np.ndarray]) -> None:
+    def update(self, predictions: Sequence[Masks | EncodedPrediction],
+               truths: Sequence[np.ndarray]) -> None:
         """Count these images; truths are uint8 [H, W] with 255 for pixels that are not scored.
 
         Raises:
             UserError: a label that is neither a class nor 255.
         """
         for prediction, truth in zip(predictions, truths, strict=True):
-            pairs = truth.astype(np.uint16) << 8 | prediction.raster(truth.shape)
-            counts = np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256)
+            counts = _joint_histogram(truth, prediction.raster(truth.shape))
             self._check_labels(counts[:IGNORE].sum(axis=1), prediction.file_name)
             self.confusion[:, :-1] += counts[: self.num_classes, : self.num_classes]
             self.confusion[:, -1] += counts[: self.num_classes, self.num_classes :].sum(axis=1)
@@ -113,6 +133,16 @@ class MaskMetric:
         return hits / np.maximum(union, 1)
 
 
+def _joint_histogram(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """How often each pair of values occurs in two uint8 [H, W]: int64 [256, 256]."""
+    counts = np.zeros((256, 256), np.int64)
+    rows = max(1, _EXACT_PIXELS // max(1, first.shape[1]))
+    for top in range(0, len(first), rows):
+        parts = [np.ascontiguousarray(mask[top : top + rows]) for mask in (first, second)]
+        counts += cv2.calcHist(parts, [0, 1], None, [256, 256], [0, 256, 0, 256]).astype(np.int64)
+    return counts
+
+
 class MaskFolder(Mapping[str, np.ndarray]):
     """Label masks of a folder by stem, each read when it is asked for: a thousand would fill the memory."""
 
@@ -130,11 +160,7 @@ class MaskFolder(Mapping[str, np.ndarray]):
             raise UserError(f"{folder}: holds no PNG; give the folder of the label masks")
 
     def __getitem__(self, stem: str) -> np.ndarray:
-        path = self.paths[stem]
-        try:
-            return decode_mask(path.read_bytes(), str(path))
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); mend or remove it") from None
+        return read_mask(self.paths[stem])
 
     def __contains__(self, stem: object) -> bool:
         return stem in self.paths  # Mapping's own would decode the mask
@@ -144,6 +170,14 @@ class MaskFolder(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self.paths)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A label PNG -> uint8 [H, W] of class ids. `UserError` names it."""
+    try:
+        return decode_mask(path.read_bytes(), str(path))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); mend or remove it") from None
 
 
 def decode_mask(data: bytes, where: str) -> np.ndarray:
@@ -186,6 +220,30 @@ def read_section(value: Any, path: Path) -> dict[str, PolygonPrediction]:
     return predictions
 
 
-def read_truth(path: Path, meta: TaskMeta | None = None) -> Mapping[str, np.ndarray]:
+def read_text(section: bytes) -> dict[str, EncodedPrediction]:
+    """The text of the section `seg` -> predictions by stem, not parsed. `DoubtError` where it is not plain."""
+    images = split_images(section)
+    predictions = {stem_of(name): EncodedPrediction(name, text) for name, text in images.items()}
+    if len(predictions) != len(images):
+        raise DoubtError
+    return predictions
+
+
+def count_pixels(job: tuple[int, Sequence[tuple[PolygonPrediction | EncodedPrediction, Path | None]]]) -> np.ndarray:
+    """A job for another process: (K, predictions with their labels' paths) -> the state of a `MaskMetric`.
+
+    A prediction without a label is only read.
+    """
+    num_classes, pairs = job
+    metric = MaskMetric(num_classes)
+    for prediction, path in pairs:
+        if path is None:
+            prediction.raster((0, 0))
+        else:
+            metric.update([prediction], [read_mask(path)])
+    return metric.state()
+
+
+def read_truth(path: Path, meta: TaskMeta | None = None) -> MaskFolder:
     """A folder of label masks -> masks by stem, read on demand; the metric checks their ids."""
     return MaskFolder(Path(path))

@@ -1,0 +1,99 @@
+"""Worker processes that need no torch, with results in order, and an end in one line."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from types import TracebackType
+from typing import TypeVar
+
+from ufo_ds.errors import UserError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def count_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Workers:
+    """Processes for a `with`; on leaving it, jobs that were not begun are dropped.
+
+    They are spawned, which is safe beside any threads, and at once, so that they have done their imports when the first
+    job comes.
+
+    Args:
+        count: of processes. One or none: the work is done in this process, when its results are asked for.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+        if count > 1:
+            self._pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _start_worker)
+            for _ in range(count):
+                self._pool.submit(os.getpid)
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+            gc.collect()  # or an exit without clean-up, as on an error, leaves the pool's semaphores behind
+
+    def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+        """Begin with all jobs; the iterator has the results in their order.
+
+        Args:
+            function: of a module; must not depend on anything that this process has changed.
+            jobs: picklable.
+
+        Raises:
+            UserError: from the iterator; a job raised it, or a process was killed. Others come as they are.
+        """
+        if self._pool is None:
+            return map(function, jobs)
+        return _results([self._pool.submit(function, job) for job in jobs])
+
+
+def _results(futures: list[Future]) -> Iterator:
+    try:
+        while futures:
+            yield futures.pop(0).result()
+    except BrokenProcessPool:
+        problem = "a worker process ended early (killed, or out of memory)"
+        failure = f"{problem}; run again, with fewer --workers if memory is short"
+    except UserError as error:
+        failure = str(error)
+    else:
+        return
+    finally:
+        for future in futures:
+            future.cancel()
+    # Raised anew: a future's exception and its frames hold each other and the pool.
+    raise UserError(failure)
+
+
+def _start_worker() -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A pool whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
