@@ -15,6 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 HEIGHT, WIDTH = 720, 1280
 CLS_IMAGES, DET_IMAGES, SEG_IMAGES = 8041, 3067, 1000
@@ -92,7 +93,7 @@ def _make_mask(folder: Path, seed: int, paths: list[Path], number: int) -> None:
         found = _shifted(np.where(truth == 255, 0, truth).astype(np.uint8), rng)
     else:
         truth, found = _drawn(rng)
-    cv2.imwrite(str(folder / "seg" / f"{number:05d}.png"), truth)
+    Image.fromarray(truth).save(folder / "seg" / f"{number:05d}.png")
     np.save(folder / "predictions" / "seg" / f"{number:05d}.npy", found)
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 from scoring_data import SEG_CLASSES
 
 
@@ -119,7 +120,7 @@ def miou(entries: list[dict], truth: Path) -> float:
     with tempfile.TemporaryDirectory() as folder:
         for entry in entries:
             for name, polygons in entry.items():
-                height, width = cv2.imread(str(truth / name), cv2.IMREAD_GRAYSCALE).shape
+                width, height = Image.open(truth / name).size
                 cv2.imwrite(f"{folder}/{name}", painted(polygons, height, width))
         for path in sorted(Path(folder).iterdir()):
             mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)

@@ -1,9 +1,12 @@
 """The submission file: one content in both forms, written whole or not at all, mistakes named."""
 
 import contextlib
+import errno
 import json
+import os
 import random
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ufo_ds.errors import UserError
+from ufo_ds.polygons import encode_mask
 from ufo_ds.submission import mask_to_polygons, polygons_to_mask, read_submission, write_submission
 
 masks = hnp.arrays(np.uint8, (5, 7), elements=st.sampled_from([0, 1, 2, 255]))
@@ -67,6 +71,44 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
         write_submission(path, {"cls": {"a.jpg": 2}})
     assert read_submission(path) == {"cls": {"a.jpg": 1}}
     assert [item.name for item in tmp_path.iterdir()] == ["submission.json"]
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "submission.json"
+    write_submission(path, {"cls": {"a.jpg": 1}})
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); make room"):
+        write_submission(path, {"cls": {"a.jpg": 2}})
+    assert read_submission(path) == {"cls": {"a.jpg": 1}}
+    assert [item.name for item in tmp_path.iterdir()] == ["submission.json"]
+
+
+def test_many_boxes_and_odd_values_are_written_as_they_are(tmp_path):
+    rng = np.random.default_rng(0)
+    boxes = [{"image_id": number, "category_id": 1, "bbox": box, "score": score}
+             for number, (*box, score) in enumerate(np.exp(rng.normal(0, 4, (10_000, 5))).tolist())]
+    boxes[5000].update(score=np.float64(0.1), more="\ud800")  # NumPy's, and half a pair of surrogates
+    names = {"\ud800\n\"\u00e4": 3, "x" * 10_000: 2**62}
+    for as_objects in (False, True):
+        write_submission(tmp_path / "s.json", {"dec": boxes, "cls": names}, as_objects)
+        assert read_submission(tmp_path / "s.json") == {"cls": names, "dec": boxes}
+        assert (tmp_path / "s.json").read_bytes().isascii()
+
+
+@pytest.mark.parametrize("as_objects", [False, True])
+def test_masks_that_are_text_already_give_the_same_file(tmp_path, as_objects):
+    found = {f"{seed}.png": np.random.default_rng(seed).integers(0, 9, (20, 30), np.uint8) for seed in (1, 2)}
+    lists = {name: mask_to_polygons(mask) for name, mask in found.items()}
+    texts = {name: msgspec.Raw(encode_mask(mask)) for name, mask in found.items()}
+    write_submission(tmp_path / "lists.json", {"seg": lists}, as_objects)
+    write_submission(tmp_path / "texts.json", {"seg": [{name: text} for name, text in texts.items()]}, as_objects)
+    assert (tmp_path / "lists.json").read_bytes() == (tmp_path / "texts.json").read_bytes()
+    with pytest.raises(UserError, match="has stood before"):
+        write_submission(tmp_path / "x.json", {"seg": [{"a": texts["1.png"]}, {"a": texts["2.png"]}]})
 
 
 @settings(max_examples=30, deadline=None)

@@ -37,6 +37,15 @@ def test_results_come_in_order(count):
 
 
 @pytest.mark.parametrize("count", [1, 2])
+def test_a_stream_takes_few_jobs_ahead(count):
+    taken = []
+    with Workers(count) as workers:
+        results = workers.stream(slow_if_first, (taken.append(number) or number for number in range(100)))
+        assert next(results) == 0 and len(taken) <= 4 * count + 1
+        assert list(results) == [number * number for number in range(1, 100)]
+
+
+@pytest.mark.parametrize("count", [1, 2])
 def test_a_users_mistake_comes_as_it_is(count):
     with Workers(count) as workers:
         results = workers.map(refuse, range(9))

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 
 from ufo_ds.errors import UserError, shown
+from ufo_ds.strict_json import no_collection
 
 Polygons = dict[str, list[list[list[int]]]]
 """Contours `[[x, y], ...]` in pixels by class id (as text, for JSON keys). A hole is one more contour."""
@@ -27,7 +29,7 @@ def mask_to_polygons(mask_HW: np.ndarray) -> Polygons:
     on no contour lies inside an odd number of contours if and only if it belongs to the class: inside the
     outer border of its own component, and inside an outer border together with the border of a hole for
     everything that encloses it. Each class alone being exact, their order does not matter. Every mask is
-    checked nevertheless: it costs little.
+    painted and compared nevertheless: it costs little.
 
     Args:
         mask_HW: class ids 0..255, uint8 or another integer type.
@@ -38,9 +40,24 @@ def mask_to_polygons(mask_HW: np.ndarray) -> Polygons:
     Raises:
         UserError: not two-dimensional, or values that are no ids.
     """
+    return {str(class_id): [contour.tolist() for contour in contours]
+            for class_id, contours in trace(mask_HW).items()}
+
+
+def encode_mask(mask_HW: np.ndarray) -> bytes:
+    """The same as JSON text, as it stands in a submission."""
+    with no_collection():
+        return msgspec.json.encode(mask_to_polygons(mask_HW))
+
+
+def trace(mask_HW: np.ndarray) -> Contours:
+    """The same as arrays."""
     mask_HW = _as_mask(mask_HW)
     present = np.flatnonzero(np.bincount(mask_HW.ravel(), minlength=256)).tolist()
-    return {str(class_id): _contours(cv2.inRange(mask_HW, class_id, class_id)) for class_id in present}
+    contours = {class_id: _traced(cv2.inRange(mask_HW, class_id, class_id)) for class_id in present}
+    if np.array_equal(paint(contours.items(), mask_HW.shape), mask_HW):
+        return contours
+    return {class_id: _runs(mask_HW == class_id) for class_id in present}
 
 
 def polygons_to_mask(polygons: Mapping[str, Sequence[Any]], size: tuple[int, int]) -> np.ndarray:
@@ -106,14 +123,10 @@ def _as_mask(mask: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(mask, dtype=np.uint8)
 
 
-def _contours(region_HW: np.ndarray) -> list[list[list[int]]]:
-    """Contours of the pixels at 255: as OpenCV traces them, or should these not be exact, run by run."""
-    traced, _ = cv2.findContours(region_HW, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
-    contours = [_padded(contour[:, 0]) for contour in traced]
-    painted_HW = cv2.fillPoly(np.zeros_like(region_HW), contours, 255)
-    if not np.array_equal(painted_HW, region_HW):
-        contours = _runs(region_HW)
-    return [contour.tolist() for contour in contours]
+def _traced(region_HW: np.ndarray) -> list[np.ndarray]:
+    """Contours of the pixels at 255, as OpenCV traces them."""
+    contours, _ = cv2.findContours(region_HW, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+    return [_padded(contour[:, 0]) for contour in contours]
 
 
 def _padded(contour: np.ndarray) -> np.ndarray:
@@ -124,7 +137,7 @@ def _padded(contour: np.ndarray) -> np.ndarray:
 
 def _runs(region_HW: np.ndarray) -> list[np.ndarray]:
     """A flat contour for each horizontal run: outlines without an inside, so nothing can go wrong."""
-    edges = np.diff((region_HW != 0).astype(np.int8), axis=1, prepend=0, append=0)
+    edges = np.diff(region_HW.astype(np.int8), axis=1, prepend=0, append=0)
     rows, starts = np.nonzero(edges == 1)
     stops = np.nonzero(edges == -1)[1] - 1
     return [np.array([[start, row], [stop, row], [stop, row]], np.int32)

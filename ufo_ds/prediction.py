@@ -19,6 +19,10 @@ from ufo_ds.model.joint import JointModel
 from ufo_ds.recipe import Recipe
 from ufo_ds.submission import write_submission
 from ufo_ds.tasks import get_task
+from ufo_ds.workers import Workers
+
+_PACKERS = 4
+"""Processes at most beside a rank that turn masks into polygons: some 200 masks of a megapixel a second, each."""
 
 
 def predict(
@@ -48,7 +52,7 @@ def predict(
         UserError: no weights, no task in common, a sample that cannot be decoded.
     """
     ranks = find_ranks()
-    limit_threads(ranks, threads)
+    threads = limit_threads(ranks, threads)
     model, recipe, metas = load_model(weights)
     sets = _common_tasks(model, metas, shards_root, split, tasks, verbose=ranks.first)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -59,10 +63,10 @@ def predict(
     sections: dict[str, Any] = {}
     for name, shards in sets.items():
         task = get_task(name)
-        entries = [
-            task.write_section([prediction])
-            for prediction in predictions(model, recipe, name, shards, metas[name], exchange, device)
-        ]
+        found = predictions(model, recipe, name, shards, metas[name], exchange, device)
+        with Workers(min(threads, _PACKERS) if task.pack else 1) as pool:
+            packed = pool.stream(task.pack, found) if task.pack else found
+            entries = [task.write_section([prediction]) for prediction in packed]
         gathered = exchange.gather(entries)
         if gathered is not None:
             sections[task.section] = [

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
+
+import msgspec
 
 from ufo_ds.errors import UserError, shown
 from ufo_ds.files import replace_file
@@ -24,6 +26,8 @@ __all__ = ["mask_to_polygons", "polygons_to_mask", "read_submission", "write_sub
 
 MAX_PIXEL = 1e9
 """Largest number in a box: areas of more would overflow."""
+
+_BOXES_A_PIECE = 4096
 
 # ---- sections: checked, and by image ----
 
@@ -53,9 +57,14 @@ def read_boxes(value: Any, path: Path) -> list[dict[str, Any]]:
 
 
 def read_polygons(value: Any, path: Path) -> dict[str, Polygons]:
-    """The `seg` section, either form -> polygons by image name. `UserError` names file and entry."""
+    """The `seg` section, either form -> polygons by image name. `UserError` names file and entry.
+
+    The polygons of an image may be text, a `msgspec.Raw`, which is left as it is.
+    """
     images = _by_image(value, path, "seg")
     for name, polygons in images.items():
+        if isinstance(polygons, msgspec.Raw):
+            continue  # text that `encode_mask` has written
         if not isinstance(polygons, dict):
             _reject(path, "seg", shown(name, 80), f"is {_kind(polygons)}", 'write {"<class id>": [contour, ...]}')
         for class_id, contours in polygons.items():
@@ -186,19 +195,46 @@ def write_submission(path: str | Path, sections: Mapping[str, Any], as_objects: 
 
     Args:
         path: the JSON file; missing folders are made.
-        sections: `cls`, `dec`, `seg`, or some of them, each in either form.
+        sections: `cls`, `dec`, `seg`, or some of them, each in either form; see `read_polygons` on text.
         as_objects: `cls` and `seg` as one object each instead of lists of single-key objects.
 
     Raises:
         UserError: a section that could not be read back, or a file that cannot be written.
     """
-    path, value = Path(path), {}
+    path = Path(path)
     _check_names(sections, path)
-    for name in (name for name in READERS if name in sections):
-        section = READERS[name](sections[name], path)
-        as_list = isinstance(section, dict) and not as_objects
-        value[name] = [{image: item} for image, item in section.items()] if as_list else section
-    replace_file(path, json.dumps(value, separators=(",", ":"), allow_nan=False))
+    checked = {name: READERS[name](sections[name], path) for name in READERS if name in sections}
+    replace_file(path, _text_of(checked, as_objects))
+
+
+def _text_of(sections: Mapping[str, Any], as_objects: bool) -> Iterator[bytes]:
+    """The file in pieces, none larger than an image's polygons or some thousand boxes."""
+    yield b"{"
+    for number, (section, value) in enumerate(sections.items()):
+        yield f'{"," if number else ""}"{section}":'.encode()
+        if isinstance(value, list):
+            parts = (_encode(value[first : first + _BOXES_A_PIECE])[1:-1]
+                     for first in range(0, len(value), _BOXES_A_PIECE))
+            yield from _joined(parts, b"[", b"]")
+        else:
+            # In ASCII, whatever the name holds.
+            parts = (json.dumps(name).encode() + b":" + _encode(item) for name, item in value.items())
+            yield from _joined(parts, *((b"{", b"}") if as_objects else (b"[{", b"}]")), b"," if as_objects else b"},{")
+    yield b"}"
+
+
+def _joined(parts: Iterable[bytes], before: bytes, after: bytes, between: bytes = b",") -> Iterator[bytes]:
+    number = -1
+    for number, part in enumerate(parts):
+        yield (between if number else before) + part
+    yield after if number >= 0 else before[:1] + after[-1:]
+
+
+def _encode(value: Any) -> bytes:
+    try:
+        return msgspec.json.encode(value)
+    except (TypeError, ValueError):  # numbers of NumPy, half a surrogate pair
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _check_names(sections: Mapping[str, Any], path: Path) -> None:

@@ -7,9 +7,11 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from types import TracebackType
 from typing import TypeVar
 
@@ -17,6 +19,11 @@ from ufo_ds.errors import UserError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+
+_AHEAD = 4
+"""Jobs a process that `stream` holds."""
+_BROKEN = "a worker process ended early (killed, or out of memory); run again, with fewer --workers if memory is short"
 
 
 def count_cores() -> int:
@@ -35,6 +42,7 @@ class Workers:
     """
 
     def __init__(self, count: int) -> None:
+        self._count = count
         self._pool: ProcessPoolExecutor | None = None
         if count > 1:
             self._pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _start_worker)
@@ -62,16 +70,29 @@ class Workers:
         """
         if self._pool is None:
             return map(function, jobs)
-        return _results([self._pool.submit(function, job) for job in jobs])
+        submit = partial(self._pool.submit, function)
+        try:
+            return _results(deque(map(submit, jobs)), iter(()), 0)
+        except BrokenProcessPool:
+            raise UserError(_BROKEN) from None
+
+    def stream(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+        """Like `map`, but a job is taken from `jobs` only when there are few that are not done yet."""
+        if self._pool is None:
+            return map(function, jobs)
+        return _results(deque(), map(partial(self._pool.submit, function), jobs), _AHEAD * self._count)
 
 
-def _results(futures: list[Future]) -> Iterator:
+def _results(futures: deque[Future], coming: Iterator[Future], ahead: int) -> Iterator:
     try:
+        for future in coming:
+            futures.append(future)
+            if len(futures) > ahead:
+                yield futures.popleft().result()
         while futures:
-            yield futures.pop(0).result()
+            yield futures.popleft().result()
     except BrokenProcessPool:
-        problem = "a worker process ended early (killed, or out of memory)"
-        failure = f"{problem}; run again, with fewer --workers if memory is short"
+        failure = _BROKEN
     except UserError as error:
         failure = str(error)
     else:

@@ -5,6 +5,7 @@ import json
 import pickle
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,9 @@ from ufo_ds.errors import UserError
 from ufo_ds.tasks.segmentation.score import (
     MaskMetric,
     MaskPrediction,
+    _joint_histogram,
     decode_mask,
+    encode,
     read_section,
     read_truth,
     stem_of,
@@ -50,6 +53,16 @@ def test_by_hand():
 def test_foreign_predictions_are_errors_and_not_crashes():
     metric = figures([[0, 255, 77, 2]], [[0, 0, 0, 1]], 2)
     assert metric.compute() == pytest.approx({"mIoU": (1 / 3) / 2, "mIoU_present": (1 / 3) / 2})
+
+
+def test_masks_of_any_size_are_counted_exactly(monkeypatch):
+    rng = np.random.default_rng(0)
+    for pixels in (2**24, 150, 7):
+        monkeypatch.setattr("ufo_ds.tasks.segmentation.score._EXACT_PIXELS", pixels)
+        for shape in ((40, 70), (3, 1), (0, 5)):
+            label, found = rng.integers(0, 256, (2, *shape), np.uint8)
+            expected = np.bincount(label.ravel().astype(int) * 256 + found.ravel(), minlength=1 << 16)
+            assert np.array_equal(_joint_histogram(label, found[:, ::-1][:, ::-1]).ravel(), expected)
 
 
 def test_a_merge_of_nothing_is_nothing():
@@ -102,6 +115,8 @@ def test_section_round_trip_in_both_forms():
             assert np.array_equal(read[name].raster((9, 12)), mask)
         assert write_section(list(read.values()), as_objects) == section
         assert write_section([item.as_polygons() for item in predictions], as_objects) == section
+        packed = msgspec.json.encode(write_section([encode(item) for item in predictions], as_objects))
+        assert json.loads(packed) == section
 
 
 def test_names_are_matched_by_stem():

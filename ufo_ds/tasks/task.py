@@ -77,3 +77,5 @@ class Task:
     """(predictions, as_objects) -> the JSON value of this task's section."""
     picture: Callable[[np.ndarray, Any, Any, TaskMeta], np.ndarray]
     """(image, truth or None, prediction, meta) -> both drawn, RGB uint8 [H, W, 3]."""
+    pack: Callable[[Any], Any] | None = None
+    """Prediction -> the same, small and ready for `write_section`, where that is work for another process."""

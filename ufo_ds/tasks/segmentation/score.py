@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
+import msgspec
 import numpy as np
 
 from ufo_ds.errors import UserError
-from ufo_ds.polygons import paint
+from ufo_ds.polygons import encode_mask, paint
 from ufo_ds.submission import Polygons, mask_to_polygons, polygons_to_mask, read_polygons
 from ufo_ds.submission_pieces import DoubtError, parse_polygons, split_images
 
@@ -61,7 +62,7 @@ class PolygonPrediction:
 
 @dataclass
 class EncodedPrediction:
-    """The same still as the text of the submission, half the size and quickly sent to another process.
+    """The same as the text of a submission: small, and quickly sent to another process.
 
     `raster` raises `DoubtError` where the text is not certainly in order.
     """
@@ -69,12 +70,26 @@ class EncodedPrediction:
     file_name: str
     text: bytes
 
+    @property
+    def polygons(self) -> msgspec.Raw:
+        """The text, for a section to be written."""
+        return msgspec.Raw(self.text)
+
+    def as_polygons(self) -> EncodedPrediction:
+        """Itself."""
+        return self
+
     def raster(self, size: tuple[int, int]) -> np.ndarray:
         """The mask, uint8 [H, W] of `size` (H, W)."""
         return paint(parse_polygons(self.text).items(), size)
 
 
-Masks = MaskPrediction | PolygonPrediction
+def encode(prediction: MaskPrediction) -> EncodedPrediction:
+    """The same prediction as the text of a submission; exact."""
+    return EncodedPrediction(prediction.file_name, encode_mask(prediction.mask))
+
+
+Masks = MaskPrediction | PolygonPrediction | EncodedPrediction
 
 
 class MaskMetric:
@@ -85,8 +100,7 @@ class MaskMetric:
         # Rows: the label. Columns: the prediction; the last one for whatever is no class at all.
         self.confusion = np.zeros((num_classes, num_classes + 1), np.int64)
 
-    def update(self, predictions: Sequence[Masks | EncodedPrediction],
-               truths: Sequence[np.ndarray]) -> None:
+    def update(self, predictions: Sequence[Masks], truths: Sequence[np.ndarray]) -> None:
         """Count these images; truths are uint8 [H, W] with 255 for pixels that are not scored.
 
         Raises:
@@ -136,9 +150,9 @@ class MaskMetric:
 def _joint_histogram(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """How often each pair of values occurs in two uint8 [H, W]: int64 [256, 256]."""
     counts = np.zeros((256, 256), np.int64)
-    rows = max(1, _EXACT_PIXELS // max(1, first.shape[1]))
-    for top in range(0, len(first), rows):
-        parts = [np.ascontiguousarray(mask[top : top + rows]) for mask in (first, second)]
+    flat = [np.ravel(mask) for mask in (first, second)]
+    for start in range(0, first.size, _EXACT_PIXELS):
+        parts = [mask[start : start + _EXACT_PIXELS] for mask in flat]
         counts += cv2.calcHist(parts, [0, 1], None, [256, 256], [0, 256, 0, 256]).astype(np.int64)
     return counts
 
