@@ -11,7 +11,7 @@ import pytest
 from ufo_ds import scoring
 from ufo_ds.errors import UserError
 from ufo_ds.submission import mask_to_polygons
-from ufo_ds.submission_pieces import DoubtError
+from ufo_ds.submission_pieces import DoubtError, parse_polygons
 
 sys.path.insert(0, str(Path(__file__).parent / "bad_input"))
 
@@ -65,12 +65,32 @@ def test_both_ways_find_the_same(text):
     '{"dec": [{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.5, "score": 0.5}]}',
     '{"dec": [{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.5, "more": 1}]}',
     '{"seg": {"a.png": {"1": [], "1": []}}}', '{"seg": {"a.png": {"01": []}}}', '{"seg": {"a:b.png": {}}}',
+    '{"seg": {"a.png": {"1": [[[-1, 0], [1, 0], [1, 1]]]}}}',
     '{"seg": {"a.png": {"1": [[[0.0, 0], [1, 0], [1, 1]]]}}}', '{"seg": {"a.png": {}, "a.jpg": {}}}',
 ])  # fmt: skip
 def test_the_unusual_is_left_to_the_thorough_way(text):
     with pytest.raises(DoubtError):
         quickly(text.encode())
     thoroughly(text.encode())
+
+
+@pytest.mark.parametrize("contours", [
+    "3", "[3]", "[[3]]", "[[3],[4]]", "[[3,4]]", "[[[3]]]", "[[[3]],[[4]]]", "[[[3,4,5]]]", "[[[[3,4]]]]",
+    "[[3,4],[[5,6]]]", "[[[3,4]],5]", "[[[3,4],5]]", "[[],5,[]]", "[[[3,4],[]]]", "[[[3,[4]]]]", "[[[32768,0]]]",
+    "[[[100000,0]]]", '"[[[3,4]]]"', "[[[3,4]],null]", "[[[3,true]]]", '[[["3",4]]]', "{}", "[{}]", "[[[3,4e0]]]",
+])  # fmt: skip
+def test_only_lists_of_lists_of_points_pass(contours):
+    with pytest.raises(DoubtError):
+        quickly(f'{{"seg": {{"a.png": {{"1": {contours}}}}}}}'.encode())
+
+
+@pytest.mark.parametrize("contours", ["[]", "[[]]", "[[],[]]", "[[[3,4]],[]]", "[[],[[3,4],[50,6],[7,8]]]",
+                                      "[ [ [ 3 , 4 ]\n, [32767,11] ,[1,12345]] ]", "[[[1,2],[2,3],[4,5]],[[0,0]]]"])
+def test_lists_of_lists_of_points_pass(contours):
+    text = f'{{"seg": {{"a.png": {{"1": {contours}}}}}}}'.encode()
+    assert quickly(text) == thoroughly(text)
+    found = parse_polygons(f'{{"7": {contours}}}'.encode())[7]
+    assert [contour.tolist() for contour in found] == json.loads(contours)
 
 
 @pytest.mark.parametrize("text", [case[0] for case in CASES.values()], ids=list(CASES))

@@ -106,8 +106,12 @@ def _results(futures: deque[Future], coming: Iterator[Future], ahead: int) -> It
 
 def _start_worker() -> None:
     import cv2
+    import numpy as np
 
     cv2.setNumThreads(1)
+    # Once it has seen a block of this size, glibc keeps what is freed. Else it would return every mask to the system
+    # and have the next one's pages given anew, a sixth of all the time.
+    np.empty(2**24, np.uint8)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
