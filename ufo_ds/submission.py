@@ -160,15 +160,6 @@ def _reject(path: Path, section: str, entry: str | None, problem: str, remedy: s
 # ---- the file ----
 
 
-def load_submission(path: str | Path) -> dict[str, Any]:
-    """The sections of a submission file as they stand, unchecked; a task's `read_section` checks its own.
-
-    Raises:
-        UserError: unreadable, not JSON, or not an object with some of the three sections.
-    """
-    return checked_sections(read_json(Path(path)), Path(path))
-
-
 def checked_sections(value: Any, path: Path) -> dict[str, Any]:
     """The JSON value of a submission, if it is an object with some of the three sections. Raises `UserError`."""
     if not isinstance(value, dict):
@@ -187,7 +178,8 @@ def read_submission(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: names file, section, entry and remedy.
     """
-    return {name: READERS[name](value, Path(path)) for name, value in load_submission(path).items()}
+    path = Path(path)
+    return {name: READERS[name](value, path) for name, value in checked_sections(read_json(path), path).items()}
 
 
 def write_submission(path: str | Path, sections: Mapping[str, Any], as_objects: bool = False) -> None:
