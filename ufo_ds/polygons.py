@@ -53,7 +53,9 @@ def encode_mask(mask_HW: np.ndarray) -> bytes:
 def trace(mask_HW: np.ndarray) -> Contours:
     """The same as arrays."""
     mask_HW = _as_mask(mask_HW)
-    present = np.flatnonzero(np.bincount(mask_HW.ravel(), minlength=256)).tolist()
+    if not mask_HW.size:
+        return {}
+    present = np.flatnonzero(cv2.calcHist([mask_HW], [0], None, [256], [0, 256])).tolist()
     contours = {class_id: _traced(cv2.inRange(mask_HW, class_id, class_id)) for class_id in present}
     if np.array_equal(paint(contours.items(), mask_HW.shape), mask_HW):
         return contours

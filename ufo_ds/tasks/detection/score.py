@@ -169,10 +169,11 @@ def write_section(predictions: Sequence[Boxes], as_objects: bool = False) -> Any
         boxes, scores = found.xywh(), np.asarray(found.scores)
         if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
             raise UserError(f"image {found.image_id}: boxes or scores are not finite: the weights diverged")
-        categories = np.asarray(found.category_ids).tolist()
-        entries += [{"image_id": int(found.image_id), "category_id": categories[i], "bbox": boxes[i].tolist(),
-                     "score": float(str(scores[i]))}
-                    for i in np.argsort(-scores, kind="stable").tolist()]
+        order = np.argsort(-scores, kind="stable")
+        columns = zip(np.asarray(found.category_ids)[order].tolist(), boxes[order].tolist(), map(str, scores[order]),
+                      strict=True)
+        entries += [{"image_id": int(found.image_id), "category_id": category, "bbox": box, "score": float(score)}
+                    for category, box, score in columns]
     return entries
 
 
