@@ -11,7 +11,7 @@ from typing import Any
 from ufo_ds.errors import UserError
 from ufo_ds.strict_json import parse_json, read_json_bytes
 from ufo_ds.submission import checked_sections
-from ufo_ds.submission_pieces import DoubtError, split_sections
+from ufo_ds.submission_pieces import DoubtError, take_apart
 from ufo_ds.tasks.classification import score as classification
 from ufo_ds.tasks.detection import score as detection
 from ufo_ds.tasks.segmentation import score as segmentation
@@ -103,16 +103,16 @@ def score_submission(path: Path, truths: Mapping[str, Path], seg_classes: int = 
 
 def _read_pieces(data: bytes, path: Path, tasks: Collection[str]) -> dict[str, Mapping[Any, Any]]:
     """Predictions by image, for each section of `tasks`, masks not yet parsed. `DoubtError` about anything unusual."""
-    readers: dict[str, Callable[[bytes], Mapping[Any, Any]]] = {
+    readers: dict[str, Callable[[Any], Mapping[Any, Any]]] = {
         "cls": lambda text: classification.read_section(parse_json(text, path), path),
-        "dec": detection.read_text,
-        "seg": segmentation.read_text,
+        "dec": detection.read_entries,
+        "seg": segmentation.read_texts,
     }
-    sections = checked_sections(split_sections(data), path)
+    sections = checked_sections(take_apart(data), path)
     scored = {SECTIONS[name] for name in tasks}
-    for name in sections.keys() - scored:
-        parse_json(sections[name], path)  # what is not scored must be JSON all the same
-    return {name: readers[name](text) for name, text in sections.items() if name in scored}
+    if sections.keys() - scored:
+        parse_json(data, path)  # what is not scored must be sound JSON all the same
+    return {name: readers[name](value) for name, value in sections.items() if name in scored}
 
 
 def _read_whole(data: bytes, path: Path, tasks: Collection[str]) -> dict[str, Mapping[Any, Any]]:

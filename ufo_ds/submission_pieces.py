@@ -25,38 +25,55 @@ class DoubtError(Exception):
     """Not certainly in order."""
 
 
-class _Box(msgspec.Struct, gc=False):
+class Box(msgspec.Struct, gc=False):
+    """An entry of `dec`."""
+
     image_id: int
     category_id: int
     bbox: tuple[float, float, float, float]
     score: float
 
 
-def split_sections(data: bytes) -> dict[str, bytes]:
-    """The text of each section of a submission file."""
-    return _pieces(data.removeprefix(_MARK), _decode(data.removeprefix(_MARK), _Raw))
+class _Sections(msgspec.Struct, forbid_unknown_fields=True):
+    cls: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    dec: list[Box] | msgspec.UnsetType = msgspec.UNSET
+    seg: list[_Raw] | _Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-def split_images(section: bytes) -> dict[str, bytes]:
-    """The text of each image's value in `cls` or `seg`, in either form, by file name."""
-    if section.lstrip()[:1] == b"{":
-        return _pieces(section, _decode(section, _Raw))
-    entries = _decode(section, list[_Raw])
-    images = {name: item for entry in entries for name, item in entry.items()}
-    if len(images) != len(entries) or "" in images:
-        raise DoubtError
-    return _pieces(section, images)
-
-
-def parse_boxes(section: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The section `dec`: image ids int64 [N], boxes float64 [N, 4] xywh, category ids int64 [N], scores float64 [N]."""
+def take_apart(data: bytes) -> dict[str, Any]:
+    """The sections of a submission file: `cls` as text, `dec` as a list of `Box`, `seg` as text by file name."""
+    data = data.removeprefix(_MARK)
     with no_collection():
-        boxes = _decode(section, list[_Box])
-        _check_keys(section, 4 * len(boxes))
-        image_ids = _integers([box.image_id for box in boxes])
-        categories = _integers([box.category_id for box in boxes])
-        boxes_xywh = np.array([box.bbox for box in boxes], np.float64).reshape(-1, 4)
-        scores = np.array([box.score for box in boxes], np.float64)
+        value = _decode(data, _Sections)
+        sections: dict[str, Any] = {}
+        keys = 0  # of all objects
+        if value.cls is not msgspec.UNSET:
+            sections["cls"] = bytes(value.cls)
+            keys += 1 + sections["cls"].count(b":")
+        if value.dec is not msgspec.UNSET:
+            sections["dec"] = value.dec
+            keys += 1 + 4 * len(value.dec)
+        if value.seg is not msgspec.UNSET:
+            sections["seg"] = _by_name(value.seg)
+            keys += 1 + len(sections["seg"]) + sum(text.count(b":") for text in sections["seg"].values())
+    _check_keys(data, keys)
+    return sections
+
+
+def _by_name(images: list[dict[str, msgspec.Raw]] | dict[str, msgspec.Raw]) -> dict[str, bytes]:
+    entries = [images] if isinstance(images, dict) else images
+    texts = {name: bytes(text) for entry in entries for name, text in entry.items()}
+    if "" in texts or (isinstance(images, list) and not (len(texts) == len(images) and all(map(len, images)))):
+        raise DoubtError
+    return texts
+
+
+def box_columns(boxes: list[Box]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Image ids int64 [N], boxes float64 [N, 4] xywh, category ids int64 [N], scores float64 [N]."""
+    image_ids = _integers([box.image_id for box in boxes])
+    categories = _integers([box.category_id for box in boxes])
+    boxes_xywh = np.array([box.bbox for box in boxes], np.float64).reshape(-1, 4)
+    scores = np.array([box.score for box in boxes], np.float64)
     if (boxes_xywh[:, 2:] < 0).any() or (abs(boxes_xywh) > MAX_PIXEL).any() or (abs(scores) >= 2**63).any():
         raise DoubtError
     return image_ids, boxes_xywh, categories, scores
@@ -64,7 +81,8 @@ def parse_boxes(section: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
 
 def parse_polygons(image: bytes) -> Contours:
     """An image's value in `seg` -> its contours by class id, in the order of the file."""
-    polygons = _pieces(image, _decode(image, _Raw))
+    polygons = {name: bytes(text) for name, text in _decode(image, _Raw).items()}
+    _check_keys(image, len(polygons))
     if not polygons.keys() <= _CLASS_IDS.keys():
         raise DoubtError
     return {_CLASS_IDS[name]: _contours(text) for name, text in polygons.items()}
@@ -116,12 +134,6 @@ def _decode(data: bytes, kind: Any) -> Any:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, ValueError, RecursionError):
         raise DoubtError from None
-
-
-def _pieces(whole: bytes, values: dict[str, msgspec.Raw]) -> dict[str, bytes]:
-    pieces = {name: bytes(value) for name, value in values.items()}
-    _check_keys(whole, len(pieces) + sum(piece.count(b":") for piece in pieces.values()))
-    return pieces
 
 
 def _check_keys(text: bytes, keys: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ufo_ds.errors import UserError, shown
 from ufo_ds.submission import is_integer, read_boxes, read_json
-from ufo_ds.submission_pieces import parse_boxes
+from ufo_ds.submission_pieces import Box, box_columns
 from ufo_ds.tasks.detection.average_precision import average_precision
 from ufo_ds.tasks.detection.label import annotation_problem, parse_label
 
@@ -188,9 +188,9 @@ def read_section(value: Any, path: Path) -> dict[int, SubmittedBoxes]:
             for image_id, entries in by_image.items()}
 
 
-def read_text(section: bytes) -> dict[int, SubmittedBoxes]:
-    """The text of the section `dec` -> boxes by image id. `DoubtError` where it is not plain."""
-    image_ids, *columns = parse_boxes(section)
+def read_entries(boxes: list[Box]) -> dict[int, SubmittedBoxes]:
+    """Entries of the section `dec` -> boxes by image id. `DoubtError` where a number is out of bounds."""
+    image_ids, *columns = box_columns(boxes)
     order = np.argsort(image_ids, kind="stable")
     columns = [column[order] for column in columns]
     keys, firsts, counts = np.unique(image_ids, return_index=True, return_counts=True)

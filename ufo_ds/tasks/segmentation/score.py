@@ -14,7 +14,7 @@ import numpy as np
 from ufo_ds.errors import UserError
 from ufo_ds.polygons import encode_mask, paint
 from ufo_ds.submission import Polygons, mask_to_polygons, polygons_to_mask, read_polygons
-from ufo_ds.submission_pieces import DoubtError, parse_polygons, split_images
+from ufo_ds.submission_pieces import DoubtError, parse_polygons
 
 if TYPE_CHECKING:
     from ufo_ds.data.schema import RawSample, TaskMeta
@@ -234,9 +234,8 @@ def read_section(value: Any, path: Path) -> dict[str, PolygonPrediction]:
     return predictions
 
 
-def read_text(section: bytes) -> dict[str, EncodedPrediction]:
-    """The text of the section `seg` -> predictions by stem, not parsed. `DoubtError` where it is not plain."""
-    images = split_images(section)
+def read_texts(images: Mapping[str, bytes]) -> dict[str, EncodedPrediction]:
+    """Texts by file name -> predictions by stem, not parsed. `DoubtError` where two have one stem."""
     predictions = {stem_of(name): EncodedPrediction(name, text) for name, text in images.items()}
     if len(predictions) != len(images):
         raise DoubtError
