@@ -11,9 +11,9 @@ from shards.layouts import SplitPlan, TaskPlan, load_layout
 from shards.pack import ShardResult, make_shard
 from shards.plan import ShardLimits, ShardPlan, plan_fingerprint, plan_shards
 from shards.pool import run_jobs
-from shards.summary import print_summary, printable
+from shards.summary import print_summary
 from ufo_ds.data.schema import TASKS, Rejection, SplitMeta, TaskMeta
-from ufo_ds.errors import UserError
+from ufo_ds.errors import UserError, printable
 
 
 @dataclass(frozen=True)

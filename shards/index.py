@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("--task and --split go together: give both, or neither for the indexes alone")
     if args.task is None and (args.out or args.classes):
         raise UserError(f"{'--out' if args.out else '--classes'} needs --task and --split")
-    from shards.foreign_shards import TakeIn, find_tars, index_beside, take_in
+    from shards.foreign.take_in import TakeIn, find_tars, index_beside, take_in
 
     tars = find_tars(args.tars, args.split)
     if args.task is None:

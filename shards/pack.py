@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from shards.image_check import UnfitError, check_boxes, check_image, check_mask, read_source
 from shards.layouts import Boxes, Sample, Source
 from shards.plan import ShardPlan
-from shards.verify import UnfitError, check_boxes, check_image, check_mask, read_source
 from ufo_ds.data.schema import Member, Rejection, ShardInfo, escape_stem, write_index
 from ufo_ds.errors import UserError
-from ufo_ds.files import replace_file
+from ufo_ds.files import replace_file, sha256_of
 
 _BLOCK = 512
 _RECORD = 20 * _BLOCK
@@ -88,19 +88,11 @@ def _is_whole(folder: Path, result: ShardResult) -> bool:
         return True
     try:
         return (
-            _file_sha256(folder / result.info.name) == result.info.sha256
-            and _file_sha256(folder / result.info.index_name) == result.index_sha256
+            sha256_of(folder / result.info.name) == result.info.sha256
+            and sha256_of(folder / result.info.index_name) == result.index_sha256
         )
     except OSError:
         return False
-
-
-def _file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _write_shard(plan: ShardPlan, tick: Callable[[int], object]) -> ShardResult:
@@ -120,7 +112,7 @@ def _write_shard(plan: ShardPlan, tick: Callable[[int], object]) -> ShardResult:
         temporary.unlink(missing_ok=True)
     index = path.with_name(info.index_name)
     write_index(index, samples)
-    result = ShardResult(plan.fingerprint, info, _file_sha256(index), rejected)
+    result = ShardResult(plan.fingerprint, info, sha256_of(index), rejected)
     replace_file(note, result.text())
     return result
 

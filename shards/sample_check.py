@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from shards.image_check import UnfitError, check_boxes, check_image, check_mask
 from shards.layouts import Boxes
+from shards.layouts.coco import is_count, is_finite
 from shards.layouts.files import IMAGE_EXTENSIONS, MAX_FILE_BYTES
-from shards.verify import UnfitError, check_boxes, check_image, check_mask
 from ufo_ds.data.decode import DecodeError, decode_label, decode_mask
 from ufo_ds.data.schema import IGNORE_ID, Member
 from ufo_ds.errors import shown
@@ -117,10 +117,10 @@ def read_boxes(data: bytes) -> Boxes:
         value = None
     if not isinstance(value, dict):
         raise UnfitError("the .json member is not a JSON object")
-    if not _is_count(value.get("image_id")):
+    if not is_count(value.get("image_id")):
         raise UnfitError(f"image_id is {shown(value.get('image_id'))}, not a whole number from 0 up")
     sides = [value.get(key) for key in ("width", "height")]
-    if not all(side is None or _is_count(side) for side in sides):
+    if not all(side is None or is_count(side) for side in sides):
         raise UnfitError(f"width and height are {shown(sides)}, not pixels")
     items = value.get("annotations")
     if items is not None and not isinstance(items, list):
@@ -133,22 +133,12 @@ def read_boxes(data: bytes) -> Boxes:
 
 def _check_annotation(name: str, item: Any) -> None:
     bbox = item.get("bbox") if isinstance(item, dict) else None
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_finite, bbox)) or min(bbox[2:]) <= 0:
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_finite, bbox)) or min(bbox[2:]) <= 0:
         raise UnfitError(f"{name}.bbox is {shown(bbox, 60)}, not [x, y, w, h] in pixels")
-    if not _is_count(item.get("category_id")):
+    if not is_count(item.get("category_id")):
         raise UnfitError(f"{name}.category_id is {shown(item.get('category_id'))}, not a whole number from 0 up")
     if item.get("iscrowd", 0) not in (0, 1):
         raise UnfitError(f"{name}.iscrowd is {shown(item['iscrowd'])}, neither 0 nor 1")
-    if not _is_finite(item.get("area", 0)) or item.get("area", 0) < 0:
+    if not is_finite(item.get("area", 0)) or item.get("area", 0) < 0:
         raise UnfitError(f"{name}.area is {shown(item['area'])}, not a number of at least 0")
 
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
-
-
-def _is_finite(value: Any) -> bool:
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # an integer beyond the range of floats
-        return False

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
+import errno
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from shards.pool import run_jobs
+from shards.image_check import UnfitError
+from shards.pool import Tick, run_jobs
 from shards.sample_check import Facts, examine_members
-from shards.summary import printable
 from shards.tar_samples import key_of, read_tar_samples
-from shards.verify import UnfitError
 from ufo_ds.data.schema import SPLITS, Member, ShardInfo, SplitMeta, TaskMeta, read_index
-from ufo_ds.errors import UserError
+from ufo_ds.errors import UserError, printable
+from ufo_ds.files import sha256_of
 
-_CHUNK = 1 << 20
 _IN_THIS_PROCESS = 2000
 """Below so many images the start of other processes takes longer than they save."""
-Tick = Callable[[int], object]
+_LISTED = 8
+"""Problems of one shard: a wrong file has as many as it has samples, and they say no more than the first."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,6 @@ class ShardJob:
     class_ids: frozenset[int]
     rejected: frozenset[str]
     remedy: str
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hex; `OSError` where it cannot be read."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_CHUNK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def check_folders(root: Path, tasks: list[str], splits: list[str], workers: int) -> tuple[list[str], int, int]:
@@ -117,12 +109,21 @@ class _Check:
         self.problems.append(f"{path}: {problem}; {self.job.remedy}")
 
     def run(self) -> list[str]:
+        """Check everything; returns the first problems, and how many more there are."""
+        self._check()
+        more = len(self.problems) - _LISTED
+        if more <= 1:
+            return self.problems
+        rest = f"{self.tar}: {more} more problems of this shard, probably for the same reason"
+        return [*self.problems[:_LISTED], rest]
+
+    def _check(self) -> None:
         try:
             self._check_bytes()
         except OSError as error:
             self.note(self.tar, f"cannot be read ({error.strerror})")
             self.tick(self.job.info.samples)
-            return self.problems
+            return
         walked = self._listed(lambda: read_tar_samples(self.tar).samples)
         indexed = self._listed(lambda: read_index(self.index))
         if indexed is not None and len(indexed) != self.job.info.samples:
@@ -135,11 +136,12 @@ class _Check:
                 self._compare(walked, indexed)
         # The tar's own word on where things are, and the index's only where the tar cannot be walked.
         self._decode(walked if walked is not None else indexed or [])
-        return self.problems
 
     def _check_bytes(self) -> None:
-        size, info = self.tar.stat().st_size, self.job.info
-        if size != info.bytes:
+        status, info = self.tar.stat(), self.job.info
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        if (size := status.st_size) != info.bytes:
             self.note(self.tar, f"{size} bytes, but meta.json says {info.bytes} (truncated or swapped)")
         elif sha256_of(self.tar) != info.sha256:
             self.note(self.tar, "its bytes have changed: the SHA-256 is not that of meta.json")

@@ -48,16 +48,16 @@ def main(argv: list[str] | None = None) -> None:
         from shards.shard_check import verify
 
         verify(args.shards, tasks, [args.split] if args.split else list(SPLITS), args.workers)
-    from shards.figure_tables import print_tables
-    from shards.split_figures import read_figures
+    from shards.viewing.figures import read_figures
+    from shards.viewing.tables import print_tables
 
     figures = read_figures(args.shards, tasks, args.split)
     print_tables(figures)
     if args.out:
         if args.out.suffix.lower() == ".png":
-            from shards.contact_sheet import write_sheet as write
+            from shards.viewing.sheet import write_sheet as write
         else:
-            from shards.contact_page import write_page as write
+            from shards.viewing.page import write_page as write
         print(write(args.out, figures, args.count, args.seed))
 
 

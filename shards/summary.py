@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ufo_ds.data.schema import META_NAME, TaskMeta
+from ufo_ds.errors import printable
 
 _SHOWN = 5
 _HEADER = ("task", "split", "found", "written", "rejected", "unmatched", "shards", "MB", "")
@@ -19,16 +20,11 @@ class Built(Protocol):
     unchanged: bool
 
 
-def printable(text: str) -> str:
-    """`text` with the bytes of odd file names written as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def print_summary(builds: Sequence[Built], out: Path) -> None:
     """Print a table of the splits, the first rejections, and where all of them are listed."""
     rows = [row for build in builds for row in _rows(build)]
     if rows:
-        _print_table([_HEADER, *rows])
+        print_table([_HEADER, *rows])
     for build in builds:
         _print_losses(build.meta, out)
     if builds and all(build.unchanged for build in builds):
@@ -57,7 +53,8 @@ def _rows(build: Built) -> list[tuple[str, ...]]:
     ]
 
 
-def _print_table(rows: list[tuple[str, ...]]) -> None:
+def print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows in columns, the first two to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]

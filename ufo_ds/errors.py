@@ -10,12 +10,23 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+LONGEST = 1200
+"""Characters of a message. Of a longer one the middle goes: the file stands in front, the remedy at the end."""
+
 
 class UserError(Exception):
     """A mistake that the user can mend. One line: the file, the key, the remedy."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(str(message).split()))
+        line = printable(" ".join(str(message).split()))
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST - 305]} ... {line[-300:]}")
+
+
+def printable(text: str) -> str:
+    """`text` with what a terminal would obey or refuse (control characters, bytes of odd file names) as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def shown(value: Any, limit: int = 40) -> str:
@@ -41,6 +52,8 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
+    except BrokenPipeError:  # `... | head`: nobody reads on, which is no mistake
+        os._exit(141)
     # After a failure a process group or worker processes may still be up: do not wait for them.
     if status or "RANK" in os.environ:
         leave(status)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,18 +16,34 @@ MAX_TEXT_BYTES = 2**30
 
 
 def read_text(path: str | Path, encoding: str = "utf-8", limit: int = MAX_TEXT_BYTES) -> str:
-    """The text of a file of at most `limit` bytes. `OSError` or `ValueError` where there is none."""
+    """The text of a regular file of at most `limit` bytes. `OSError` or `ValueError` where there is none."""
     return read_bytes(path, limit).decode(encoding)
 
 
 def read_bytes(path: str | Path, limit: int = MAX_TEXT_BYTES) -> bytes:
-    """A file of at most `limit` bytes. `OSError` or `ValueError` where there is none."""
-    with Path(path).open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        data = file.read(limit + 1) if size <= limit else b""
-    if max(size, len(data)) > limit:
+    """A regular file of at most `limit` bytes. `OSError` or `ValueError` where there is none."""
+    with open(path, "rb", opener=_open_at_once) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("not a regular file")
+        data = file.read(limit + 1) if status.st_size <= limit else b""
+    if max(status.st_size, len(data)) > limit:
         raise ValueError(f"larger than {limit >> 20} MiB")
     return data
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Without waiting for somebody to write into a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hex; `OSError` where it cannot be read."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def replace_file(path: Path, data: bytes | str | Iterable[bytes]) -> None:

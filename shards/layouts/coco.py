@@ -68,7 +68,8 @@ def _objects(value: dict, key: str, path: Path) -> list[dict]:
     return items
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
+    """A whole number from 0 up that fits 64 bits."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
@@ -78,7 +79,7 @@ def _read_categories(value: dict, path: Path) -> list[ClassInfo] | None:
     classes: dict[int, ClassInfo] = {}
     for number, item in enumerate(_objects(value, "categories", path)):
         where, class_id, name = f"{path}: categories[{number}]", item.get("id"), item.get("name")
-        if not _is_count(class_id):
+        if not is_count(class_id):
             raise UserError(f"{where}.id is {shown(class_id)}, not a whole number from 0 up")
         if not isinstance(name, str) or not name or not name.isprintable():
             raise UserError(f"{where}.name is {shown(name)}, not a name in printable text")
@@ -96,12 +97,12 @@ def _read_images(coco: CocoFile, images: list[dict]) -> dict[int, str]:
     for number, item in enumerate(images):
         where = f"{coco.path}: images[{number}]"
         image_id, size = item.get("id"), (item.get("width"), item.get("height"))
-        if not _is_count(image_id):
+        if not is_count(image_id):
             raise UserError(f"{where}.id is {shown(image_id)}, not a whole number from 0 up")
         if image_id in names:
             raise UserError(f"{where}.id {image_id} is given twice; image ids must be distinct")
         for key, pixels in zip(("width", "height"), size, strict=True):
-            if pixels is not None and not (_is_count(pixels) and pixels):
+            if pixels is not None and not (is_count(pixels) and pixels):
                 raise UserError(f"{where}.{key} is {shown(pixels)}, not a number of pixels")
         name = names[image_id] = plain_name(item.get("file_name"), f"{where}.file_name")
         if name in coco.boxes:
@@ -115,7 +116,7 @@ def _add_annotation(coco: CocoFile, names: dict[int, str], known: set[int], numb
     """Enter an annotation under its image, or the image's fault."""
     label = f"annotation {shown(item['id'])}" if "id" in item else f"annotations[{number}]"
     image_id = item.get("image_id")
-    name = names.get(image_id) if _is_count(image_id) else None
+    name = names.get(image_id) if is_count(image_id) else None
     if name is None:
         reason = f"image_id {shown(image_id)} is none of the images"
         coco.unmatched.append(Unmatched(f"{coco.path.name}: {label}", reason))
@@ -130,7 +131,8 @@ def _add_annotation(coco: CocoFile, names: dict[int, str], known: set[int], numb
     boxes.annotation_names.append(label)
 
 
-def _is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
+    """A number that a float can hold."""
     try:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # an integer beyond the range of floats
@@ -140,15 +142,15 @@ def _is_finite(value: Any) -> bool:
 def _checked_annotation(item: dict, known: set[int]) -> dict:
     """The keys that training knows, checked but for the image's borders. `ValueError` says what is wrong."""
     bbox, category_id, iscrowd = item.get("bbox"), item.get("category_id"), item.get("iscrowd", 0)
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_finite(number) for number in bbox):
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(is_finite(number) for number in bbox):
         raise ValueError(f"bbox {shown(bbox, 60)} is not four finite numbers")
     if bbox[2] <= 0 or bbox[3] <= 0:
         raise ValueError(f"bbox {shown(bbox, 60)} has no area")
-    if not _is_count(category_id) or category_id not in known:
+    if not is_count(category_id) or category_id not in known:
         raise ValueError(f"category_id {shown(category_id)} is none of the categories")
     if iscrowd not in (0, 1):
         raise ValueError(f"iscrowd {shown(iscrowd)} is neither 0 nor 1")
     area = item.get("area", bbox[2] * bbox[3])
-    if not _is_finite(area) or area < 0:
+    if not is_finite(area) or area < 0:
         raise ValueError(f"area {shown(area)} is not a finite number of at least 0")
     return {"bbox": bbox, "category_id": category_id, "iscrowd": int(iscrowd), "area": area}

@@ -4,16 +4,20 @@ For example `python tests/bad_input/fuzz.py submission -max_total_time=180`. A f
 working folder, and read again with `python tests/bad_input/fuzz.py submission crash-...`.
 """
 
+import os
 import sys
 import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1]), str(HERE.parent / "shards")]
-NAMES = ("submission", "coco", "labels", "sample", "read_meta", "read_index", "shard", "pixels", "all")
+NAMES = ("submission", "coco", "labels", "sample", "raw_coco", "raw_list", "meta", "index", "shard", "tar", "pixels",
+         "yaml", "recipe", "weights")  # fmt: skip
+MARK = b"\0TAR\0"
+"""In an input of `shard`: between the index and what replaces the start of the tar."""
 
 
-def main() -> None:
+def main():
     try:
         import atheris
     except ImportError:
@@ -21,38 +25,30 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in NAMES:
         sys.exit(f"error: name a target: {', '.join(NAMES)}")
     name = sys.argv.pop(1)
-    with atheris.instrument_imports(include=["ufo_ds", "json"]):
+    with atheris.instrument_imports(include=["ufo_ds", "shards", "json", "yaml", "tarfile"]):
         from targets import Targets, accepts
     from small_download import Download
 
-    folder = tempfile.TemporaryDirectory()
-    download = Download(Path(folder.name))
-    download.build()
-    targets = Targets(download.out)
-    corpus = Path(folder.name) / "corpus"
-    corpus.mkdir()
-    for number, seed in enumerate(seeds(name, targets, download)):
-        (corpus / str(number)).write_bytes(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        download = Download(Path(folder))
+        download.build()
+        targets = Targets(download.out)
+        corpus = Path(folder) / "corpus"
+        corpus.mkdir()
+        for number, seed in enumerate(seeds(name, targets, download)):
+            (corpus / str(number)).write_bytes(seed)
 
-    def one(data):
-        kind = name
-        if name == "all":
-            kind, data = NAMES[data[0] % 8] if data else "labels", data[1:]
-        if kind == "shard":  # the index, a mark, and what replaces the start of the tar
-            index, mark, start = data.partition(b"\0TAR\0")
-            tar = targets.sound[targets.tar]
-            accepts(targets.shard, start + tar[len(start) :] if mark else tar, index)
-        elif kind == "pixels":
-            targets.pixels(data)
-        else:
-            accepts(getattr(targets, kind), data)
+        def one(data):
+            if name == "shard":
+                index, mark, start = data.partition(MARK)
+                tar = targets.sound[targets.tar_path]
+                accepts(targets.shard, start + tar[len(start) :] if mark else tar, index)
+            else:
+                accepts(getattr(targets, name), data)
 
-    atheris.Setup([sys.argv[0], *sys.argv[1:], *([] if any(map(is_file, sys.argv[1:])) else [str(corpus)])], one)
-    atheris.Fuzz()
-
-
-def is_file(word):
-    return Path(word).is_file()
+        again = any(os.path.exists(word) for word in sys.argv[1:])
+        atheris.Setup([*sys.argv, *([] if again else [str(corpus)])], one)
+        atheris.Fuzz()
 
 
 def seeds(name, targets, download):
@@ -61,19 +57,28 @@ def seeds(name, targets, download):
 
     from test_properties import SOUND
 
-    index, tar = targets.sound[targets.index], targets.sound[targets.tar]
-    found = {
-        **{key: [json.dumps(value).encode()] for key, value in SOUND.items()},
+    index, tar = targets.sound[targets.index_path], targets.sound[targets.tar_path]
+    if name in ("submission", "coco", "sample"):
+        return [json.dumps(SOUND[name]).encode()]
+    if name == "weights":
+        import torch
+        from safetensors.torch import save
+
+        return [save({"a": torch.zeros(2, 3), "b.c": torch.ones(1, dtype=torch.float16)})]
+    recipes = [path.read_bytes() for path in sorted((HERE.parents[1] / "launch/recipes").glob("*.yaml"))]
+    return {
         "labels": [b"a.jpg 1\nb.jpg 2\n"],
-        "read_meta": [targets.sound[targets.meta]],
-        "read_index": [index],
-        "shard": [index, index + b"\0TAR\0" + tar[:1500]],
+        "raw_list": [b"a.jpg 1\nb.jpg 2\n", b"car\nbus\n"],
+        "raw_coco": [(download.data / "dec/train.json").read_bytes()],
+        "meta": [targets.sound[targets.meta_path]],
+        "index": [index],
+        "shard": [index, index + MARK + tar[:1500]],
+        "tar": [tar, *(path.read_bytes() for path in sorted(download.out.glob("*/test-*.tar")))],
         "pixels": [download.image("cls", "train", "train_0.jpg").read_bytes(),
                    download.mask("train", "train_0.jpg").read_bytes()],
-    }  # fmt: skip
-    if name != "all":
-        return found[name]
-    return [bytes([NAMES.index(key)]) + seed for key, values in found.items() for seed in values]
+        "yaml": [b"a: &b {c: [1, ~, 'x']}\nd: {<<: *b, e: 2024-01-01}\n", *recipes],
+        "recipe": [b"train: {steps: 5}\nseed: 1\n", *recipes],
+    }[name]  # fmt: skip
 
 
 if __name__ == "__main__":

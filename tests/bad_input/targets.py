@@ -7,6 +7,12 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from shards.foreign.samples import examine_tar
+from shards.image_check import UnfitError, check_image, check_mask
+from shards.layouts.coco import read_coco
+from shards.layouts.files import read_class_names, read_lines
+from shards.tar_samples import read_tar_samples
+from ufo_ds.command_line import read_recipe
 from ufo_ds.data.decode import DecodeError, decode_image, decode_label, decode_mask
 from ufo_ds.data.index import read_index
 from ufo_ds.data.schema import ClassInfo, RawSample, TaskMeta
@@ -16,6 +22,7 @@ from ufo_ds.polygons import polygons_to_mask
 from ufo_ds.submission import read_submission
 from ufo_ds.tasks.classification import score as classification
 from ufo_ds.tasks.detection import score as detection
+from ufo_ds.yaml_file import read_mapping
 
 DET = TaskMeta("det", "test", [ClassInfo(3, "a"), ClassInfo(8, "b")], {})
 
@@ -26,17 +33,19 @@ class Targets:
     def __init__(self, shards):
         self.folder = Path(tempfile.mkdtemp(prefix="bad_input-"))
         self.shards = Path(shutil.copytree(shards, self.folder / "shards"))
-        self.tar, self.index = (self.shards / f"cls/train-000000.{ext}" for ext in ("tar", "idx"))
-        self.meta = self.shards / "cls/meta.json"
-        self.sound = {path: path.read_bytes() for path in (self.tar, self.index, self.meta)}
+        self.tar_path, self.index_path = (self.shards / f"cls/train-000000.{ext}" for ext in ("tar", "idx"))
+        self.meta_path = self.shards / "cls/meta.json"
+        self.sound = {path: path.read_bytes() for path in (self.tar_path, self.index_path, self.meta_path)}
 
     def close(self):
         shutil.rmtree(self.folder)
 
-    def _file(self, data):
-        path = self.folder / "file"
+    def _file(self, data, name="file"):
+        path = self.folder / name
         path.write_bytes(data)
         return path
+
+    # ---- submission, ground truth, labels ----
 
     def submission(self, data):
         sections = read_submission(self._file(data))
@@ -55,23 +64,39 @@ class Targets:
     def sample(self, data):
         detection.truth_of(RawSample("a.jpg", {"jpg": b"", "json": data}), DET)
 
-    def read_meta(self, data):
-        self.meta.write_bytes(data)
+    # ---- raw downloads ----
+
+    def raw_coco(self, data):
+        coco = read_coco(self._file(data), lambda items: [ClassInfo(1, "a")])
+        known = {item.id for item in coco.classes}
+        for boxes in coco.boxes.values():
+            assert all(item["category_id"] in known for item in boxes.annotations)
+
+    def raw_list(self, data):
+        path = self._file(data)
+        for number, line in read_lines(path):
+            assert number > 0 and line and "\n" not in line
+        read_class_names(path)
+
+    # ---- shards ----
+
+    def meta(self, data):
+        self.meta_path.write_bytes(data)
         try:
             TaskMeta.read(self.shards, "cls")
         finally:
-            self.meta.write_bytes(self.sound[self.meta])
+            self.meta_path.write_bytes(self.sound[self.meta_path])
 
-    def read_index(self, data):
+    def index(self, data):
         read_index(self._file(data))
 
     def shard(self, tar, index):
         """A shard of these bytes, and a meta.json that vouches for them."""
-        meta = json.loads(self.sound[self.meta])
+        meta = json.loads(self.sound[self.meta_path])
         meta["splits"]["train"]["shards"][0] |= {"bytes": len(tar), "sha256": hashlib.sha256(tar).hexdigest()}
-        self.tar.write_bytes(tar)
-        self.index.write_bytes(index)
-        self.meta.write_text(json.dumps(meta))
+        self.tar_path.write_bytes(tar)
+        self.index_path.write_bytes(index)
+        self.meta_path.write_text(json.dumps(meta))
         samples = ShardSet(self.shards, "cls", "train")
         for number in range(len(samples)):
             raw = samples[number]
@@ -79,14 +104,45 @@ class Targets:
             self.pixels(raw.image)
             self.label(raw.members["cls"])
 
+    def tar(self, data):
+        """A tar that somebody else wrote: walked, and every sample looked at."""
+        path = self._file(data, "file.tar")
+        found = read_tar_samples(path)
+        for members in found.samples:
+            assert all(m.offset >= 512 and m.offset + m.size <= len(data) and m.name for m in members)
+        for task in ("cls", "det", "seg"):
+            part = examine_tar(((task, path, "train-000000.tar"), found), lambda units: None)
+            assert len(part.sound) + len(part.rejected) == len(found.samples)
+
     def pixels(self, data):
-        for decode in (decode_image, decode_mask):
-            with suppress(DecodeError):
-                decode(data)
+        """An image: what the builder takes, the reader can decode to the same size."""
+        decoded = None
+        with suppress(DecodeError):
+            decoded = decode_image(data).shape[1::-1]
+        with suppress(DecodeError):
+            decode_mask(data)
+        with suppress(UnfitError):
+            assert check_image(data) == decoded
+        with suppress(UnfitError):
+            check_mask(data, "a.png", (40, 30), 19)
 
     def label(self, data):
         with suppress(DecodeError):
             decode_label(data)
+
+    # ---- recipes and weights ----
+
+    def yaml(self, data):
+        read_mapping(str(self._file(data)))
+
+    def recipe(self, data):
+        read_recipe(self._file(data))
+
+    def weights(self, data):
+        from ufo_ds.assembly import read_tensors
+
+        for tensor in read_tensors(self._file(data)).values():
+            tensor.float().sum()
 
 
 def accepts(target, *data):
@@ -97,5 +153,5 @@ def accepts(target, *data):
         line = str(error)
     else:
         return True
-    assert "\n" not in line and len(line) < 1000, line
+    assert line.isprintable() and len(line) <= 1200, line
     return False

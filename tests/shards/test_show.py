@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from small_download import HEIGHT, ROOT, WIDTH
 
-from shards import figure_tables, split_figures
-from shards.sample_tiles import choose
 from shards.show import main
+from shards.viewing import figures, tables
+from shards.viewing.tiles import choose
 from ufo_ds.data.index import read_index, write_index
 from ufo_ds.errors import UserError
 
@@ -55,32 +55,32 @@ def test_the_table_counts_what_was_built(shards, capsys):
 
 
 def test_boxes_and_their_sizes(shards):
-    train = split_figures.read_figures(shards, ["det"], "train")[0]
+    train = figures.read_figures(shards, ["det"], "train")[0]
     assert train.counts.tolist() == [3, 3] and train.boxes.count(1) == 6 and train.boxes.count(0) == 1
     assert train.sides == pytest.approx([(10 * 12) ** 0.5] * 6)
     assert train.sizes == [(WIDTH, HEIGHT)] * 7
-    assert figure_tables.split_row(train)[-2:] == ("0 / 1 / 1", "11 / 11 / 11")
+    assert tables.split_row(train)[-2:] == ("0 / 1 / 1", "11 / 11 / 11")
 
 
 def test_pixels_a_class(shards):
-    train = split_figures.read_figures(shards, ["seg"], "train")[0]
+    train = figures.read_figures(shards, ["seg"], "train")[0]
     assert train.counts[:8].tolist() == [WIDTH * (HEIGHT - 1)] * 7 + [0]
     assert train.ignored == 7 * WIDTH
-    table = figure_tables.class_table([train])
+    table = tables.class_table([train])
     assert table.rows[3] == (3, [pytest.approx(100 / 7 * (HEIGHT - 1) / HEIGHT)])
     assert table.ignored == [pytest.approx(100 / HEIGHT)]
 
 
 def test_many_classes_are_cut_in_the_middle(shards):
-    train, val, _ = split_figures.read_figures(shards, ["cls"], None)
+    train, val, _ = figures.read_figures(shards, ["cls"], None)
     train.counts[:] = np.arange(196)
-    table = figure_tables.class_table([train, val])
+    table = tables.class_table([train, val])
     indices = [row and row[0] for row in table.rows]
     assert indices == [*range(195, 175, -1), None, 4, 3, 2, 1, 0] and table.hidden == 171
 
 
 def test_large_sets_are_sampled_and_say_so(shards, capsys, monkeypatch):
-    monkeypatch.setattr(split_figures, "MOST_MASKS", 3)
+    monkeypatch.setattr(figures, "MOST_MASKS", 3)
     out = show(shards, capsys, "--task", "seg")
     assert "note: seg train: pixels of 3 of 7 masks, evenly spread" in out
     assert "seg val:" not in out  # its three masks are all read
@@ -96,7 +96,7 @@ def test_large_headers_are_read_too(download, capsys):
     exif[0x010E] = "x" * 30_000
     file = download.image("cls", "val", "val_0.jpg")
     Image.new("RGB", (31, 17)).save(file, "JPEG", exif=exif)
-    val = split_figures.read_figures(download.build(), ["cls"], "val")[0]
+    val = figures.read_figures(download.build(), ["cls"], "val")[0]
     assert val.sizes[0] == (31, 17) and val.unreadable == 0
 
 

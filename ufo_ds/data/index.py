@@ -45,7 +45,8 @@ def read_index(path: str | Path) -> list[list[Member]]:
     try:
         lines = read_text(path, "ascii").splitlines()
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); run shards/build.py again") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({reason}); run shards/build.py again") from None
     version, _, count = lines[0].partition(" ") if lines else ("", "", "")
     if version != _VERSION or not _is_number(count):
         raise UserError(f"{path}:1: not an index of version {_VERSION}; run shards/build.py again")

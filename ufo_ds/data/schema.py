@@ -191,7 +191,8 @@ class TaskMeta:
             raise UserError(f"{path}: unfinished or absent build; run shards/build.py with --out "
                             f"{shards_root}") from None  # fmt: skip
         except (OSError, ValueError, RecursionError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); run shards/build.py again") from None
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"{path}: cannot be read ({reason}); run shards/build.py again") from None
         return _parse_meta(value, path, task)
 
     def write(self, shards_root: str | Path) -> Path:

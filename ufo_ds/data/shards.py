@@ -205,13 +205,14 @@ def _problem(members: list[Member], shard_bytes: int, label: str | None) -> str 
     if extensions[0] not in _IMAGES:
         return f"{shown(members[0].name, 80)} is no image ({', '.join(_IMAGES)}), and an image must come first"
     if any(member.name != f"{key}.{member.ext}" for member in members):
-        return f"members of several samples ({', '.join(member.name for member in members)})"
+        names = ", ".join(member.name for member in members)
+        return f"members of several samples ({shown(names, 80)})"
     if any(not _TAR_BLOCK <= m.offset <= shard_bytes - m.size for m in members):
-        return f"{key} lies outside the shard's {shard_bytes} bytes"
+        return f"{key[:80]} lies outside the shard's {shard_bytes} bytes"
     if len(set(extensions)) != len(extensions):
-        return f"{key} has two members of one kind"
+        return f"{key[:80]} has two members of one kind"
     if label and label not in extensions[1:]:
-        return f"{key} has no .{label} member, though the split is labelled"
+        return f"{key[:80]} has no .{label} member, though the split is labelled"
     return None
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from shards.figure_tables import by_task
-from shards.sample_tiles import Tile, choose, draw_tile
-from shards.split_figures import SplitFigures
+from shards.viewing.figures import SplitFigures
+from shards.viewing.tables import by_task
+from shards.viewing.tiles import Tile, choose, draw_tile
 from ufo_ds.drawing import SLATE, WHITE, mask_colours
 from ufo_ds.files import replace_file
 from ufo_ds.lettering import shorten, text_width, write

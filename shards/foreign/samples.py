@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from shards.image_check import UnfitError
 from shards.sample_check import LABEL, Facts, arrange, examine_members
-from shards.shard_check import sha256_of
 from shards.tar_samples import TarSamples, key_of
-from shards.verify import UnfitError
 from ufo_ds.data.schema import Member, Rejection
 from ufo_ds.errors import UserError
+from ufo_ds.files import sha256_of
 
 
 @dataclass(frozen=True)

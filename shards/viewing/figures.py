@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from shards.image_check import UnfitError
 from shards.sample_check import LABEL, read_boxes, read_class
-from shards.verify import UnfitError
 from ufo_ds.data.decode import FORMATS, DecodeError, decode_mask
 from ufo_ds.data.schema import IGNORE_ID, Member, SplitMeta, TaskMeta, read_index
 from ufo_ds.data.shards import ShardSet, open_shards

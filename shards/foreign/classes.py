@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shards.foreign_samples import Taken
+from shards.foreign.samples import Taken
+from shards.layouts.coco import is_count
 from shards.layouts.files import read_json, read_lines
 from ufo_ds.data.schema import IGNORE_ID, META_NAME, ClassInfo, TaskMeta
 from ufo_ds.errors import UserError, shown
@@ -61,7 +62,7 @@ def _categories(path: Path) -> list[ClassInfo]:
     for number, item in enumerate(items):
         class_id, name = (item.get("id"), item.get("name")) if isinstance(item, dict) else (None, None)
         where = f"--classes {path}: categories[{number}]"
-        if type(class_id) is not int or not 0 <= class_id < 2**63 or class_id in classes:
+        if not is_count(class_id) or class_id in classes:
             raise UserError(f"{where}.id is {shown(class_id)}, not a whole number from 0 up of its own")
         if not isinstance(name, str) or not name or not name.isprintable():
             raise UserError(f"{where}.name is {shown(name)}, not a name in printable text")

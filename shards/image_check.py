@@ -17,6 +17,8 @@ from ufo_ds.data.schema import IGNORE_ID
 from ufo_ds.errors import shown
 
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+_JPEGS = ("JPEG", "MPO")
+"""MPO is a JPEG followed by further views of the scene, as cameras write it."""
 MAX_PIXELS = 100_000_000
 """A header that announces more is not decoded: a small file can unfold to gigabytes."""
 BORDER = 1.0
@@ -33,9 +35,12 @@ class UnfitError(Exception):
 def read_source(source: Source) -> bytes:
     """The bytes of a raw file."""
     try:
-        return source.path.read_bytes()
+        data = source.path.read_bytes()
     except OSError as error:
         raise UnfitError(f"{source.path.name} cannot be read: {error.strerror}") from None
+    if len(data) != source.size:
+        raise UnfitError(f"{source.path.name} has changed since the build began; run again when it is all there")
+    return data
 
 
 def check_image(data: bytes) -> tuple[int, int]:
@@ -48,9 +53,23 @@ def check_image(data: bytes) -> tuple[int, int]:
     _load(image)
     # A download that broke off in a file of full length leaves zeros, which decode as grey: without an end
     # marker after the last scan the image is not whole.
-    if image.format == "JPEG" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+    if image.format in _JPEGS and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         raise UnfitError("cannot be decoded (no end of image)")
+    if image.format not in _JPEGS:
+        _check_still(image, data)
     return size
+
+
+def _check_still(image: Image.Image, data: bytes) -> None:
+    if (frames := getattr(image, "n_frames", 1)) > 1:
+        raise UnfitError(f"an animation of {frames} frames, not one image")
+    # The reader's other decoder is stricter with these formats. Of JPEGs both use the same library.
+    from ufo_ds.data.decode import DecodeError, decode_image
+
+    try:
+        decode_image(data)
+    except DecodeError as fault:
+        raise UnfitError(f"cannot be decoded ({fault})") from None
 
 
 def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
@@ -107,5 +126,5 @@ def check_mask(data: bytes, name: str, size: tuple[int, int], class_count: int) 
     present = np.bincount(np.asarray(image).reshape(-1), minlength=256).nonzero()[0]
     foreign = [str(value) for value in present if value >= class_count and value != IGNORE_ID]
     if foreign:
-        shown = ", ".join(foreign[:8]) + (", ..." if len(foreign) > 8 else "")
-        raise UnfitError(f"mask {name}: ids {shown} are neither in 0..{class_count - 1} nor {IGNORE_ID}")
+        listed = ", ".join(foreign[:8]) + (", ..." if len(foreign) > 8 else "")
+        raise UnfitError(f"mask {name}: ids {listed} are neither in 0..{class_count - 1} nor {IGNORE_ID}")

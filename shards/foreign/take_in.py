@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.folder import locked
-from shards.foreign_classes import ClassSource, choose_classes
-from shards.foreign_samples import Taken, examine_tar
+from shards.foreign.classes import ClassSource, choose_classes
+from shards.foreign.samples import Taken, examine_tar
 from shards.pool import run_jobs
-from shards.summary import printable
 from shards.tar_samples import read_tar_samples
 from ufo_ds.data.schema import META_NAME, SPLITS, Rejection, ShardInfo, SplitMeta, TaskMeta, write_index
-from ufo_ds.errors import UserError
+from ufo_ds.errors import UserError, printable
 
 LAYOUT = "webdataset"
 """`layout` of the `meta.json` of such tars."""
@@ -47,6 +46,8 @@ def find_tars(given: list[Path], split: str | None) -> list[Path]:
             if not there:
                 hint = ": give one of its folders" if any(path.glob("*/*.tar")) else ""
                 raise UserError(f"{path}: no *.tar in it{hint or '; give a folder of tars'}")
+            if odd := next((tar for tar in there if not tar.is_file()), None):
+                raise UserError(f"{odd}: is not a regular file; move it away, or give the tars by name")
             tars += _of_split(path, there, split)
         elif path.is_file():
             tars.append(path)

@@ -10,8 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from shards.contact_sheet import tile_shape, title
-from shards.figure_tables import (
+from shards.viewing.figures import SplitFigures
+from shards.viewing.sheet import tile_shape, title
+from shards.viewing.tables import (
     HEADER,
     LEGEND,
     UNIT,
@@ -21,13 +22,12 @@ from shards.figure_tables import (
     notes,
     split_row,
 )
-from shards.sample_tiles import Tile, choose, draw_tile
-from shards.split_figures import SplitFigures
-from shards.summary import printable
+from shards.viewing.tiles import Tile, choose, draw_tile
 from ufo_ds.drawing import box_colours, mask_colours
+from ufo_ds.errors import printable
 from ufo_ds.files import replace_file
 
-_TEMPLATE = "contact_page.html.j2"
+_TEMPLATE = "page.html.j2"
 _TILE_WIDTH = {"cls": 320, "det": 480, "seg": 420}
 """Pixels: about twice those on the page, for fine screens."""
 _QUALITY = 85

@@ -8,8 +8,9 @@ from itertools import groupby
 
 import numpy as np
 
-from shards.split_figures import MOST_HEADERS, SplitFigures
-from shards.summary import printable
+from shards.summary import print_table
+from shards.viewing.figures import MOST_HEADERS, SplitFigures
+from ufo_ds.errors import printable
 
 ALL_CLASSES, MOST, RAREST = 60, 20, 5
 """Up to so many classes are all listed; of more, those with most and those with fewest samples."""
@@ -46,7 +47,7 @@ def by_task(figures: Iterable[SplitFigures]) -> list[list[SplitFigures]]:
 
 def print_tables(figures: Sequence[SplitFigures]) -> None:
     """Print the splits, then the classes of each task."""
-    _print_rows([HEADER, *(split_row(item) for item in figures)], left=2)
+    print_table([HEADER, *(split_row(item) for item in figures)])
     print(LEGEND)
     for group in by_task(figures):
         for line in notes(group):
@@ -129,12 +130,5 @@ def _print_classes(first: SplitFigures, table: ClassTable) -> None:
     if table.ignored:
         rows.append(("255", "(ignored)", *(count_text(meta.task, value) for value in table.ignored)))
     print(f"\n{meta.task}: {UNIT[meta.task]} a class")
-    _print_rows(rows, left=2)
+    print_table(rows)
 
-
-def _print_rows(rows: Sequence[tuple[str, ...]], left: int) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [cell.ljust(width) if i < left else cell.rjust(width)
-                 for i, (cell, width) in enumerate(zip(row, widths, strict=True))]  # fmt: skip
-        print("  ".join(cells).rstrip())

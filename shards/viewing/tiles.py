@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from shards.image_check import UnfitError
 from shards.layouts import Boxes
 from shards.sample_check import LABEL, read_boxes, read_class
-from shards.split_figures import SplitFigures
-from shards.verify import UnfitError
+from shards.viewing.figures import SplitFigures
 from ufo_ds.data.decode import DecodeError, decode_image, decode_mask
 from ufo_ds.data.schema import TaskMeta
 from ufo_ds.drawing import box_colours, boxes, fit_mask, mask_colours, overlay_mask
