@@ -7,6 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script of the checkout, installed or not
 
 from ufo_ds.errors import UserError, run_command
+from ufo_ds.files import read_text
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -23,8 +24,8 @@ def read_scores(path: Path) -> dict:
     import json
 
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        value = json.loads(read_text(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}); give what evaluate.py --json wrote") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: is no JSON object; give what evaluate.py --json wrote")

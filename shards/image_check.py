@@ -15,6 +15,7 @@ from PIL import Image, ImageFile
 from shards.layouts import Boxes, Source
 from ufo_ds.data.schema import IGNORE_ID
 from ufo_ds.errors import shown
+from ufo_ds.files import read_bytes
 
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 _JPEGS = ("JPEG", "MPO")
@@ -35,9 +36,10 @@ class UnfitError(Exception):
 def read_source(source: Source) -> bytes:
     """The bytes of a raw file."""
     try:
-        data = source.path.read_bytes()
-    except OSError as error:
-        raise UnfitError(f"{source.path.name} cannot be read: {error.strerror}") from None
+        data = read_bytes(source.path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UnfitError(f"{source.path.name} cannot be read: {reason}") from None
     if len(data) != source.size:
         raise UnfitError(f"{source.path.name} has changed since the build began; run again when it is all there")
     return data

@@ -118,7 +118,12 @@ def _extended(kind: bytes, data: bytes, offset: int, path: Path) -> dict[str, st
         key, _, value = record[:-1].decode("utf-8", "surrogateescape").partition("=")
         records[key] = value
         data = data[length:]
-    return records if kind != b"g" else {}
+    if kind != b"g":
+        return records
+    if odd := sorted(records.keys() & {"path", "size", "GNU.sparse.major", "GNU.sparse.size"}):
+        problem = f"the global header at byte {offset} sets {odd[0]} for all members, which readers take differently"
+        raise UserError(f"{path}: {problem}; {_REFUSED_REMEDY}")
+    return {}
 
 
 def _check_member(kind: bytes, name: str, path: Path) -> None:

@@ -9,7 +9,15 @@ import pytest
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS.parent), str(TESTS / "shards")]  # the builder, and the small download of its tests
 
+from rights import without_override  # noqa: E402
 from small_download import Download  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def file_modes_hold():
+    """Also where the tests are run by root."""
+    with without_override():
+        yield
 
 
 @pytest.fixture(scope="session")

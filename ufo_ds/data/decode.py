@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -38,8 +39,8 @@ def decode_image(data: bytes) -> np.ndarray:
     # marker after the start of its last scan, whose entropy-coded data hold no markers.
     if data.startswith(_JPEG) and data.rfind(_END) < data.rfind(_SCAN):
         raise DecodeError("the JPEG breaks off")
-    if data.startswith(_PNG) and not _ends_as_png(data):
-        raise DecodeError("the PNG breaks off")
+    if data.startswith(_PNG):
+        data = _whole_png(data)
     _check_size(data, FORMATS, "the image")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -95,15 +96,17 @@ def _check_size(data: bytes, formats: tuple[str, ...], what: str) -> None:
         raise DecodeError(f"{what} has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} million")
 
 
-def _ends_as_png(data: bytes) -> bool:
-    """Whether all chunks are there: OpenCV takes as much memory as a chunk announces, before it looks for its bytes."""
-    position = len(_PNG)
+def _whole_png(data: bytes) -> bytes:
+    """A PNG up to its end mark. OpenCV takes as much memory as a chunk announces, before it looks for its bytes."""
+    view, position = memoryview(data), len(_PNG)
     while position + 12 <= len(data):
-        kind = data[position + 4 : position + 8]
-        position += 12 + int.from_bytes(data[position : position + 4], "big")
-        if kind == b"IEND":
-            return position <= len(data)
-    return False
+        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
+        if zlib.crc32(view[position + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+            break
+        if data[position + 4 : position + 8] == b"IEND":
+            return data[:end]
+        position = end
+    raise DecodeError("the PNG is damaged or breaks off")
 
 
 @contextmanager

@@ -130,7 +130,7 @@ def read_log(path: Path) -> RunLog:
                     values = {name: float(value) for name, value in flatten(row).items()}
                     # A step at or below the last is no step of this log; the axes need ascending ones.
                     known = _LAST_STEP > (step := int(row["step"])) > (steps[-1] if steps else -1)
-                except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError):
+                except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError):
                     known = False
                 if not known:
                     unreadable += 1
@@ -203,7 +203,7 @@ def _read_text(path: Path) -> str:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(_read_text(path) or "null")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -214,7 +214,7 @@ def _object(value: Any) -> dict[str, Any]:
 def _parse_recipe(text: str) -> dict[str, Any]:
     try:
         return _object(yaml.safe_load(text))
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
         return {}
 
 
@@ -244,9 +244,9 @@ def _read_gallery(folder: Path) -> dict[str, list[Picture]]:
 def _read_picture(path: Path, caption: str) -> Picture | None:
     try:
         data = path.read_bytes()
-    except OSError:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except (OSError, cv2.error):
         return None
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if image is None:
         return None
     if len(data) > LARGE_FILE:

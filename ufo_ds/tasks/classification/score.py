@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ufo_ds.errors import UserError
+from ufo_ds.files import read_text
 from ufo_ds.submission import read_labels
 
 if TYPE_CHECKING:
@@ -96,8 +97,8 @@ def read_truth(path: Path, meta: TaskMeta | None = None) -> Mapping[str, int]:
         UserError: unreadable, a line of another form, an image twice with different labels, no line.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path, "utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); give a text file, lines '00001.jpg 0'") from None
     truths: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from ufo_ds.errors import UserError
+from ufo_ds.files import read_bytes
 from ufo_ds.polygons import encode_mask, paint
 from ufo_ds.submission import Polygons, mask_to_polygons, polygons_to_mask, read_polygons
 from ufo_ds.submission_pieces import DoubtError, parse_polygons
@@ -189,9 +190,11 @@ class MaskFolder(Mapping[str, np.ndarray]):
 def read_mask(path: Path) -> np.ndarray:
     """A label PNG -> uint8 [H, W] of class ids. `UserError` names it."""
     try:
-        return decode_mask(path.read_bytes(), str(path))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); mend or remove it") from None
+        data = read_bytes(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({reason}); mend or remove it") from None
+    return decode_mask(data, str(path))
 
 
 def decode_mask(data: bytes, where: str) -> np.ndarray:
