@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
 import typing
 from argparse import ArgumentError
@@ -78,7 +79,12 @@ def parse_recipe(
 def recipe_from(values: dict[str, Any], where: str) -> Recipe:
     """A checked recipe from nested values; what is not given has its default. `UserError` names `where`."""
     _check_keys(values, where)
-    return _resolve(values, _make_parser({}, ()), where)
+    return _resolve(values, _bare_parser(), where)
+
+
+@functools.cache
+def _bare_parser() -> Any:
+    return _make_parser({}, ())
 
 
 def _make_parser(options: dict[str, Any], own: Sequence[tuple[tuple[str, ...], dict[str, Any]]]) -> Any:

@@ -79,6 +79,8 @@ def _examine(entry: Path, extensions: tuple[str, ...]) -> Source:
         raise ValueError("not a regular file")
     if entry.suffix[1:].lower() not in extensions:
         raise ValueError(f"not an image file by its extension ({', '.join(extensions)})")
+    if "\\" in entry.name:  # a folder, to other systems
+        raise ValueError("a backslash in its name: rename it")
     if status.st_size > MAX_FILE_BYTES:
         raise ValueError(f"larger than {MAX_FILE_BYTES >> 20} MiB")
     return Source(entry, status.st_size, status.st_mtime_ns)

@@ -172,8 +172,14 @@ VALUES = {
 def test_a_value_that_no_run_could_follow_is_named(tmp_path, text):
     path = tmp_path / "recipe.yaml"
     path.write_text(text + "\n")
-    refusal(lambda: parse(path), tmp_path, str(path), VALUES[text])
     refusal(lambda: read_recipe(path), tmp_path, str(path), VALUES[text])
+
+
+@pytest.mark.parametrize("text", list(VALUES)[::12])
+def test_a_file_of_the_command_line_is_checked_alike(tmp_path, text):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text + "\n")
+    refusal(lambda: parse(path), tmp_path, str(path), VALUES[text])
 
 
 @pytest.mark.parametrize(
