@@ -40,6 +40,7 @@ def run_jobs(
 
     Raises:
         UserError: a job raised it, or a process died.
+        OSError: a job raised it.
     """
     from tqdm import tqdm
 
@@ -50,11 +51,13 @@ def run_jobs(
         try:
             return _in_processes(function, jobs, min(workers, len(jobs)), bar.update)
         except UserError as error:
-            failure = str(error)
+            failure: Exception = UserError(str(error))
+        except OSError as error:
+            failure = OSError(error.errno, error.strerror, error.filename)
         # Raised anew: a future's exception and its frames hold each other and the pool, and an exit without
         # clean-up, as on an error, would leave the pool's semaphores behind.
         gc.collect()
-        raise UserError(failure)
+        raise failure
 
 
 def _in_processes(

@@ -175,16 +175,20 @@ def load_fitting(model: JointModel, path: Path) -> dict[str, list[str]]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file. `UserError` where it is not one."""
+    """A safetensors file. `UserError` where it is not one, or where a tensor holds a NaN."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"{path}: not a readable safetensors file ({error}); write it again with the run or the export"
         ) from None
+    for name, value in tensors.items():
+        if value.is_floating_point() and value.float().isnan().any():
+            raise UserError(f"{path}: tensor {shown(name, 80)} holds NaN, its run diverged; take earlier weights")
+    return tensors
 
 
 def compare_tensors(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> tuple[list[str], list[str], list[str]]:

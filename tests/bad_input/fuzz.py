@@ -46,9 +46,22 @@ def main():
             else:
                 accepts(getattr(targets, name), data)
 
+        words = Path(folder) / "words"
+        words.write_text("".join(f'"{word}"\n' for word in dictionary()))
         again = any(os.path.exists(word) for word in sys.argv[1:])
-        atheris.Setup([*sys.argv, *([] if again else [str(corpus)])], one)
+        atheris.Setup([sys.argv[0], f"-dict={words}", *sys.argv[1:], *([] if again else [str(corpus)])], one)
         atheris.Fuzz()
+
+
+def dictionary():
+    """Words that the readers know, for libFuzzer to put in, as its file of words spells them."""
+    from test_properties import KEYS
+
+    from ufo_ds.command_line import recipe_keys
+
+    keys = {*KEYS, *(part for key in recipe_keys() for part in key.split("."))}
+    signs = ["{", "}", "[", "]", ",", ":", "null", "true", "1e999", "NaN", "-1", "[[[[", "&a ", "*a", "<<: ", "!!int"]
+    return [*(f'\\"{key}\\":' for key in sorted(keys)), *sorted(keys), *signs]
 
 
 def seeds(name, targets, download):

@@ -5,15 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
-from conftest import TESTS
 from small_download import jpeg
 
 from ufo_ds.data.shards import ShardSet
 
-BUILD = TESTS.parent / "shards/build.py"
-SHOW = TESTS.parent / "shards/show.py"
+ROOT = Path(__file__).resolve().parents[2]
+BUILD, SHOW = ROOT / "shards/build.py", ROOT / "shards/show.py"
 PIECES = ["--samples-per-shard", "1"]
 
 

@@ -8,7 +8,21 @@ import struct
 
 import pytest
 import torch
-from refusals import DEEP, JSON, cut, forbid, gzipped, link_to_itself, make_folder, nested, parametrized, put, refusal
+from refusals import (
+    DEEP,
+    JSON,
+    cut,
+    forbid,
+    gzipped,
+    link_to_itself,
+    make_endless,
+    make_folder,
+    make_pipe,
+    nested,
+    parametrized,
+    put,
+    refusal,
+)
 from safetensors.torch import load_file, save_file
 
 from ufo_ds.assembly import CONFIG, WEIGHTS, build_model, load_model, read_tensors, save_weights, values_of
@@ -84,6 +98,19 @@ def convert(kind):
     return tensors(lambda value: value.update({first(value): value[first(value)].to(kind)}))
 
 
+def overlap(value):
+    """Two tensors on the same bytes, each of the right size."""
+    names = sorted((name for name in value if name != "__metadata__"), key=lambda name: value[name]["data_offsets"])
+    start, stop = value[names[0]]["data_offsets"]
+    value[names[1]].update(data_offsets=[start, stop], shape=value[names[0]]["shape"])
+
+
+def hole(value):
+    """Bytes that belong to no tensor."""
+    names = sorted((name for name in value if name != "__metadata__"), key=lambda name: value[name]["data_offsets"])
+    del value[names[1]]
+
+
 FITS = "does not fit its config.json"
 FILES = {
     "empty": (put(b""), "not a readable safetensors file"),
@@ -117,6 +144,12 @@ FILES = {
     "a tensor renamed": (tensors(lambda value: value.update(x=value.pop(first(value)))), FITS),
     "no tensor": (lambda path: save_file({}, path), FITS),
     "another shape": (tensors(lambda value: value.update({first(value): torch.zeros(2, 3)})), FITS),
+    "a NaN": (tensors(lambda value: value[first(value)].view(-1)[:1].fill_(float("nan"))), "holds NaN, its run"),
+    "pipe": (make_pipe, "no weights here"),
+    "device": (make_endless, "no weights here"),
+    "overlapping": (header(overlap), "not a readable safetensors file"),
+    "a hole": (header(hole), "not a readable safetensors file"),
+    "complex numbers": (convert(torch.complex64), FITS),
     "whole numbers": (convert(torch.int64), FITS),
     "truth values": (convert(torch.bool), FITS),
 }

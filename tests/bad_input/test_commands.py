@@ -4,12 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from conftest import TESTS
 from refusals import listing, nested
 
-ROOT = TESTS.parent
+ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ["launch/train.py", "--config", "recipe.yaml", "--run", "run"]
 CASES = {
     "train: value": ([*TRAIN, "--train.steps", "0"], "key 'train.steps' is 0: must be at least 1"),
