@@ -220,6 +220,7 @@ def _report(meta: TaskMeta, options: TakeIn, out: Path, note: str) -> None:
     print(f"note: {note}")
     for item in split.rejected[:_SHOWN]:
         print(printable(f"rejected   {meta.task} {options.split}: {item.file}: {item.reason}"))
-    counts = f"{split.samples} of {split.found} samples in {len(split.shards)} shards"
+    shards = len(split.shards)
+    counts = f"{split.samples} of {split.found} samples in {shards} shard{'s' if shards > 1 else ''}"
     label = "" if split.labelled else ", without labels"
     print(f"{out / meta.task / META_NAME}: {options.split}: {counts}{label}, {len(split.rejected)} rejected")

@@ -91,10 +91,17 @@ def _cell(tile: Tile, width: int, height: int) -> np.ndarray:
 
 
 def _legend(item: SplitFigures) -> list[np.ndarray]:
-    """Names of the classes beside their colours, in as many lines as they take."""
+    """Names of the classes that occur beside their colours, in as many lines as they take."""
     lines, x = [], _WIDTH
-    colours = [*mask_colours(item.meta.num_classes).tolist(), None]
-    for colour, full in zip(colours, [*item.meta.class_names, "ignored"], strict=True):
+    counted = item.masks == len(item.shards)  # or else a class that was not seen may yet be in a picture
+    entries: list[tuple[list[int] | None, str]] = [
+        (colour, name)
+        for colour, name, pixels in zip(
+            mask_colours(item.meta.num_classes).tolist(), item.meta.class_names, item.counts, strict=True
+        )
+        if pixels or not counted
+    ]
+    for colour, full in [*entries, (None, "ignored")]:
         name = shorten(full, 200, _TEXT_SIZE)
         wide = 22 + text_width(name, _TEXT_SIZE) + 18
         if x + wide > _WIDTH - _GAP:

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from refusals import nested
+from safetensors.torch import save
 from targets import Targets, accepts
 
 quick = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -74,6 +76,12 @@ def replaced(value, route, new):
     return copy
 
 
+TEXTS = {
+    "labels": b"a.jpg 1\nb.jpg 2\n",
+    "raw_list": b"car\nbus\n",
+    "yaml": b"a: &b {c: [1, ~, 'x']}\nd: {<<: *b, e: 2024-01-01}\n? f\n: !!str 1\n",
+    "recipe": b"train: {steps: 5, clip: 1.0}\nseed: 1\n",
+}
 JSON_READERS = ["submission", "coco", "sample", "raw_coco", "meta"]
 
 
@@ -100,12 +108,13 @@ def test_any_value_at_any_place_is_taken_or_refused(targets, name, data):
     accepts(getattr(targets, name), json.dumps(value).encode())
 
 
-@pytest.mark.parametrize("name", [*JSON_READERS, "index", "labels"])
+@pytest.mark.parametrize("name", [*JSON_READERS, *TEXTS, "index", "weights"])
 @quick
 @given(data=st.data())
 def test_any_damage_to_a_file_is_taken_or_refused(targets, name, data):
-    texts = {"index": targets.sound[targets.index_path], "labels": b"a.jpg 1\nb.jpg 2\n"}
-    sound = texts.get(name) or json.dumps(SOUND[name]).encode()
+    weights = save({"a": torch.zeros(2, 3), "b.c": torch.ones(1, dtype=torch.float16)})
+    files = {**TEXTS, "index": targets.sound[targets.index_path], "weights": weights}
+    sound = files.get(name) or json.dumps(SOUND[name]).encode()
     accepts(getattr(targets, name), damage(data.draw, sound))
 
 
