@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -189,6 +190,28 @@ def test_a_damaged_header_does_not_end_the_tar(tmp_path):
     assert f"the header at byte {third} is damaged" in refused(tar)
     tar.write_bytes(b"no tar" * 1000)
     assert "is not a tar" in refused(tar)
+
+
+@pytest.mark.parametrize("record", [{"path": "b.jpg"}, {"size": "3"}, {"GNU.sparse.size": "3"}])
+def test_a_header_for_all_members(tmp_path, record):
+    """Python's tarfile heeds it, others do not: nobody would know what is in the tar."""
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, pax_headers=record) as tar:
+        tar.addfile(tarfile.TarInfo("a.jpg"))
+    assert f"sets {next(iter(record))} for all members" in refused(path)
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, pax_headers={"comment": "of git archive"}) as tar:
+        tar.addfile(tarfile.TarInfo("a.jpg"))
+    run(path)
+    assert len(read_index(tmp_path / "a.idx")) == 1
+
+
+def test_a_folder_that_is_called_a_tar(tmp_path):
+    write_tar(tmp_path / "a.tar", pairs("a"))
+    (tmp_path / "b.tar").mkdir()
+    assert "b.tar: is not a regular file" in refused(tmp_path)
+    (tmp_path / "b.tar").rmdir()
+    os.mkfifo(tmp_path / "b.tar")
+    assert "b.tar: is not a regular file" in refused(tmp_path)
 
 
 def test_joined_tars(tmp_path):

@@ -1,6 +1,7 @@
 """Looking at shards: figures, contact sheets, and a verification that must find what is spoilt."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -262,6 +263,30 @@ def test_labels_beyond_the_classes(shards, capsys, task, classes):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"classes": classes}))
     lines, _ = verify(shards, capsys, "--split", "val")
     assert lines and all("is none of the classes in meta.json" in line for line in lines)
+
+
+def test_a_swapped_shard_is_named_and_not_a_hundred_times(download, capsys):
+    shards = download.build()
+    first, second = (shards / f"{task}/train-000000.tar" for task in ("det", "seg"))
+    first.write_bytes(second.read_bytes())
+    lines, last = verify(shards, capsys, "--task", "det")
+    assert str(first) in lines[0] and ("bytes" in lines[0] or "SHA-256" in lines[0])
+    assert len(lines) == 9 and re.search(r"\d+ more problems of this shard", lines[-1]) and "9 problems" in last
+
+
+def test_the_index_of_another_shard(shards, capsys):
+    index = shards / "cls/train-000000.idx"
+    index.write_bytes((shards / "cls/train-000001.idx").read_bytes())
+    lines, _ = verify(shards, capsys)
+    assert all(str(index) in line for line in lines[:-1]) and "lists it, but the tar has no such member" in lines[1]
+
+
+def test_a_pipe_in_the_place_of_a_shard_is_not_waited_for(shards, capsys):
+    for name in ("cls/val-000000.tar", "det/val-000000.idx"):
+        (shards / name).unlink()
+        os.mkfifo(shards / name)
+    lines, _ = verify(shards, capsys)
+    assert len(lines) == 2 and all("not a regular file" in line for line in lines)
 
 
 def test_a_stray_shard(shards, capsys):
