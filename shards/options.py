@@ -1,4 +1,4 @@
-"""Command-line options that the builder and the toy have in common."""
+"""Command-line options that the shard tools have in common."""
 
 from __future__ import annotations
 

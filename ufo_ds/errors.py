@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import io
 import os
 import reprlib
 import sys
@@ -39,6 +40,8 @@ def shown(value: Any, limit: int = 40) -> str:
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run an entry point; a `UserError` becomes one line on stderr and exit status 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need be no text
     try:
         status = main() or 0
     except UserError as error:

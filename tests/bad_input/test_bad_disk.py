@@ -49,7 +49,7 @@ exit $status
 """
 
 
-@pytest.mark.parametrize(("size", "workers"), [("100k", 1), ("300k", 1), ("300k", 2), ("600k", 2)])
+@pytest.mark.parametrize(("size", "workers"), [("100k", 1), ("300k", 2), ("600k", 2)])
 def test_a_full_disk(large, tmp_path, size, workers):
     """A file system of that size, of this test's own; then the disk grows, and the build goes on."""
     raw, whole = large
@@ -79,7 +79,7 @@ def test_a_full_disk(large, tmp_path, size, workers):
     assert contents(kept) == whole
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_stopped_build(large, tmp_path, sent, workers):
     raw, whole = large

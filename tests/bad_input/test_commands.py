@@ -68,6 +68,21 @@ def test_every_program_is_tried():
     assert programs - without_input == {arguments[0] for arguments, _ in CASES.values()}
 
 
+@pytest.mark.parametrize("language", ["C", "C.UTF-8"])
+def test_folders_whose_names_are_no_text(built, tmp_path, language):
+    """On a terminal that can show next to nothing."""
+    out = os.fsencode(tmp_path) + b"/\xff\xe4\x1b[2J \xf0\x9f\x9a\x97"
+    environment = {**os.environ, "LC_ALL": language, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for program, *arguments in (["build.py", "--raw", built.raw, "--out", out, "--workers", "1"], ["show.py", out],
+                                ["index.py", out + b"/cls"], ["show.py", out, "--verify"]):  # fmt: skip
+        ended = subprocess.run([sys.executable, ROOT / "shards" / program, *arguments], env=environment,
+                               capture_output=True, timeout=60, check=False)  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
+    ended = subprocess.run([sys.executable, ROOT / "shards/show.py", out + b"/none"], env=environment,
+                           capture_output=True, timeout=60, check=False)  # fmt: skip
+    assert ended.returncode == 2 and ended.stderr.count(b"\n") == 1 and b"\x1b" not in ended.stderr
+
+
 def test_a_reader_that_hangs_up_is_no_mistake(built):
     """`show.py SHARDS | head -1`."""
     show = subprocess.Popen([sys.executable, ROOT / "shards/show.py", built.out], stdout=subprocess.PIPE,
