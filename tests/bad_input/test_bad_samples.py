@@ -71,6 +71,9 @@ IMAGES = {
     "JPEG bomb": (jpeg_of(65000, 65000), f"more than {MEGA} million"),
     "PNG cut": (png(np.zeros((40, 40, 3), np.uint8))[:30], "the PNG is damaged or breaks off"),
     "PNG without data": (png_of(40, 40)[:33], "the PNG is damaged or breaks off"),
+    # For these two OpenCV would take 1.3 GB and 3 GB, before it finds that there is no more.
+    "PNG chunk of a gigabyte": (png_of(40, 30)[:33] + b"\x50\x00\x00\x14IDAT" + bytes(40), "damaged or breaks off"),
+    "PNG that goes on": (png_of(40, 30)[:33] + bytes(4) + b"IEND" + b"\xbc" * 90, "damaged or breaks off"),
     "PNG of zero width": (png_of(0, 10), "cannot be decoded"),
     "PNG bomb": (png_of(100_000, 100_000), f"more than {MEGA} million"),
     "PNG bomb above 2^31": (png_of(2**31 - 1, 2**31 - 1), f"more than {MEGA} million"),
