@@ -33,9 +33,9 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def task_names(text: str) -> tuple[str, ...]:
-    """The value of `--tasks`, in the order of `TASKS`. `UserError` where one is unknown."""
+def task_names(text: str, option: str = "--tasks") -> tuple[str, ...]:
+    """The value of an option that names tasks, in the order of `TASKS`. `UserError` where one is unknown."""
     named = {name.strip() for name in text.split(",")}
     if unknown := sorted(named - set(TASKS)):
-        raise UserError(f"--tasks: {unknown[0]!r} is no task, choose from {','.join(TASKS)}")
+        raise UserError(f"{option}: {unknown[0]!r} is no task, choose from {','.join(TASKS)}")
     return tuple(task for task in TASKS if task in named)

@@ -13,6 +13,8 @@ from shards.options import add_workers, natural, positive, task_names
 from ufo_ds.data.schema import META_NAME, SPLITS, TASKS
 from ufo_ds.errors import UserError, run_command
 
+_MOST_PICTURES = 1000
+
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="shards/show.py", description=__doc__)
@@ -30,7 +32,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 def _tasks(root: Path, named: str | None) -> list[str]:
     if named is not None:
-        return list(task_names(named))
+        return list(task_names(named, "--task"))
     there = [task for task in TASKS if (root / task / META_NAME).is_file()]
     if not there:
         hint = f"give its parent, {root.parent}" if (root / META_NAME).is_file() else "give what shards/build.py wrote"
@@ -43,6 +45,8 @@ def main(argv: list[str] | None = None) -> None:
     args = _parse(argv)
     if args.out and args.out.suffix.lower() not in (".png", ".html"):
         raise UserError(f"--out {args.out}: name a .png or a .html file")
+    if args.count > _MOST_PICTURES:
+        raise UserError(f"--count {args.count}: more than {_MOST_PICTURES} pictures make no sheet; give fewer")
     tasks = _tasks(args.shards, args.task)
     if args.verify:
         from shards.shard_check import verify

@@ -19,6 +19,8 @@ from ufo_ds.errors import UserError, run_command
 if TYPE_CHECKING:
     from shards.drawings.download import Contents
 
+_MOST_IMAGES = 99_999
+
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -46,6 +48,8 @@ def main(argv: list[str] | None = None) -> None:
     """Draw into a folder beside `--out`, and rename it when it is whole."""
     args = _parse(argv)
     tasks = task_names(args.tasks)
+    if args.images and args.images > _MOST_IMAGES:
+        raise UserError(f"--images {args.images}: more than {_MOST_IMAGES} make no toy; give fewer")
     from shards.drawings.download import Contents
 
     contents = Contents(tasks, args.images, args.seed, args.cls_classes, args.det_classes, args.seg_classes)

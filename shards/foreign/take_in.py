@@ -52,7 +52,8 @@ def find_tars(given: list[Path], split: str | None) -> list[Path]:
         elif path.is_file():
             tars.append(path)
         else:
-            raise UserError(f"{path}: no such file or folder; give tars or folders of tars")
+            problem = "is not a regular file" if path.exists() else "no such file or folder"
+            raise UserError(f"{path}: {problem}; give tars or folders of tars")
     seen: set[Path] = set()
     for tar in tars:
         if tar.resolve() in seen:
@@ -99,13 +100,16 @@ def take_in(tars: list[Path], options: TakeIn) -> TaskMeta:
     jobs = [(job, found) for job, found in zip(numbered, listed, strict=True)]
     total = sum(len(found.samples) for found in listed)
     taken = run_jobs(examine_tar, jobs, options.workers if total >= 2000 else 1, total, "checking")
+    if not any(part.sound for part in taken):
+        rejected = [item for part in taken for item in part.rejected]
+        raise UserError(f"{tars[0]}: {_nothing(rejected, options.task)}; no {options.task}/{META_NAME} is written")
     labelled = options.split != "test" or any(item.facts.labelled for part in taken for item in part.sound)
     classes, note = choose_classes(options.task, given, kept, taken)
     known = frozenset(item.id for item in classes)
     rejected = _reject(taken, known, labelled, options.split)
     split = _split_meta(taken, rejected, labelled)
     if not split.samples:
-        raise UserError(f"{tars[0]}: {_nothing(split, options.task)}; no {options.task}/{META_NAME} is written")
+        raise UserError(f"{tars[0]}: {_nothing(rejected, options.task)}; no {options.task}/{META_NAME} is written")
     splits = {**(kept.splits if kept else {}), options.split: split}
     meta = TaskMeta(options.task, LAYOUT, classes, {name: splits[name] for name in SPLITS if name in splits})
     try:
@@ -209,9 +213,8 @@ def _split_meta(taken: list[Taken], rejected: list[Rejection], labelled: bool) -
     return SplitMeta(labelled, samples + len(rejected), samples, shards, rejected, [])
 
 
-def _nothing(split: SplitMeta, task: str) -> str:
-    first = split.rejected[0]
-    problem = f"none of the {split.found} samples can be used for {task}"
+def _nothing(rejected: list[Rejection], task: str) -> str:
+    first, problem = rejected[0], f"none of the {len(rejected)} samples can be used for {task}"
     return f"{problem} (the first: {printable(first.file)}: {first.reason})"
 
 

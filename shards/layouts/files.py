@@ -99,9 +99,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         # The escapes keep file names that are not UTF-8 the way the operating system's listing has them.
         text = read_text(path, "latin-1").encode("latin-1").decode("utf-8-sig", "surrogateescape")
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); it must list the images") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); it must be text, an entry a line") from None
     except ValueError as error:
-        raise UserError(f"{path}: {error}; it must list the images") from None
+        raise UserError(f"{path}: {error}; it must be text, an entry a line") from None
     # Not splitlines(): that would also break at characters which may stand in a file name.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():

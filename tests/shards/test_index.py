@@ -223,6 +223,7 @@ def test_joined_tars(tmp_path):
 def test_mistakes_of_the_user(tmp_path):
     tar = write_tar(tmp_path / "a.tar", pairs("a"))
     assert "no such file" in refused(tmp_path / "b.tar")
+    assert "is not a regular file" in refused("/dev/null")
     assert "go together" in refused(tar, "--task", "cls")
     assert "--out needs --task" in refused(tar, "--out", tmp_path)
     assert "given twice" in refused(tar, tmp_path)
@@ -327,6 +328,8 @@ def test_nothing_that_can_be_used(tmp_path):
                    _names(tmp_path, "a"))  # fmt: skip
     assert "none of the 1 samples can be used for cls" in line and "has no label" in line
     assert not (tmp_path / "out").exists()
+    line = refused(write_tar(tmp_path / "d.tar", pairs("b")), "--task", "det", "--split", "train", "--out", tmp_path)
+    assert "none of the 1 samples can be used for det" in line and "has no .json member" in line
     other = write_tar(tmp_path / "b.tar", pairs("b"))
     line = refused(other, tar, "--task", "cls", "--split", "train", "--out", tmp_path / "out")
     assert line.startswith(f"{tar}: none of its samples can be used") and "leave this tar out" in line

@@ -303,7 +303,8 @@ def test_mistakes_of_the_user(shards, tmp_path):
         ([shards / "cls"], f"give its parent, {shards}"),
         ([tmp_path], "give what shards/build.py wrote"),
         ([shards, "--out", "a.gif"], "name a .png or a .html file"),
-        ([shards, "--task", "pose"], "'pose' is no task"),
+        ([shards, "--task", "pose"], "--task: 'pose' is no task"),
+        ([shards, "--out", tmp_path / "a.png", "--count", "5000"], "--count 5000: more than 1000"),
     ]:
         with pytest.raises(UserError, match=re.escape(expected)):
             main([str(item) for item in arguments])

@@ -108,6 +108,12 @@ def test_too_many_classes_are_refused_with_the_maximum(tmp_path, task):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_more_pictures_than_a_toy_has_are_refused(tmp_path):
+    with pytest.raises(UserError, match=f"--images {10**20}: more than 99999 make no toy"):
+        toy(["--out", str(tmp_path / "raw"), "--images", str(10**20)])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_in_use_is_refused(tmp_path, few):
     options = ["--out", str(tmp_path), "--tasks", "cls", "--workers", "1"]
     toy(options)  # empty: taken
