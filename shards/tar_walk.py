@@ -52,7 +52,7 @@ def walk_tar(path: Path) -> list[Entry]:
 def _walk(file: BinaryIO, path: Path) -> Iterator[Entry]:
     length = os.fstat(file.fileno()).st_size
     _refuse_compressed(file.read(8), path)
-    position, extended = 0, {}
+    position, extended, dangling = 0, {}, False
     while True:
         file.seek(position)
         header = file.read(_BLOCK)
@@ -60,6 +60,8 @@ def _walk(file: BinaryIO, path: Path) -> Iterator[Entry]:
             at = "is empty" if not length else f"ends at byte {length} without an end-of-archive mark: it was cut off"
             raise UserError(f"{path}: {at}; {_BROKEN_REMEDY}")
         if not any(header):
+            if dangling:
+                raise UserError(f"{path}: ends after an extended header, without its member; {_BROKEN_REMEDY}")
             _refuse_more(file, path)
             return
         info = _parse(header, position, path)
@@ -74,8 +76,9 @@ def _walk(file: BinaryIO, path: Path) -> Iterator[Entry]:
             if size > _MAX_EXTENDED:
                 raise UserError(f"{path}: the extended header at byte {payload} has {size} bytes; {_BROKEN_REMEDY}")
             extended |= _extended(info.type, file.read(size), payload, path)
+            dangling = True
             continue
-        extended = {}
+        extended, dangling = {}, False
         if info.isdir():
             continue
         _check_member(info.type, name, path)

@@ -94,7 +94,10 @@ class Targets:
     def shard(self, tar, index):
         """A shard of these bytes, and a meta.json that vouches for them."""
         meta = json.loads(self.sound[self.meta_path])
-        meta["splits"]["train"]["shards"][0] |= {"bytes": len(tar), "sha256": hashlib.sha256(tar).hexdigest()}
+        count = max(1, index.count(b"\n") - 1)
+        meta["splits"]["train"] |= {"found": count, "samples": count}
+        shard = {"samples": count, "bytes": len(tar), "sha256": hashlib.sha256(tar).hexdigest()}
+        meta["splits"]["train"]["shards"][0] |= shard
         self.tar_path.write_bytes(tar)
         self.index_path.write_bytes(index)
         self.meta_path.write_text(json.dumps(meta))

@@ -75,8 +75,16 @@ def test_any_tar_under_an_index_of_its_own_is_read_or_refused(targets, built, da
     """The index says where the payloads would be, were the headers what they seem."""
     image = built.image("cls", "train", "train_0.jpg").read_bytes()
     tar = data.draw(hostile_tars([image, b"1"]))
-    headers = [position for position in range(0, len(tar) - 511, 512) if tar[position + 257 :].startswith(b"ustar")]
-    starts = [position + 512 for position in headers]
-    lines = [f"jpg {first} {len(image)} {n}.jpg cls {second} 1 {n}.cls" for n, (first, second) in
-             enumerate(zip(starts[::2], starts[1::2], strict=False))]  # fmt: skip
-    event(f"taken: {accepts(targets.shard, tar, chr(10).join([f'v1.2 {len(lines)}', *lines, '']).encode())}")
+    members = [f"{position + 512} {_size_in(tar, position)}" for position in range(0, len(tar) - 511, 512)
+               if tar[position + 257 :].startswith(b"ustar")]  # fmt: skip
+    lines = [f"jpg {first} {n}.jpg cls {second} {n}.cls" for n, (first, second) in
+             enumerate(zip(members[::2], members[1::2], strict=False))]  # fmt: skip
+    index = "\n".join([f"v1.2 {len(lines)}", *lines, ""])
+    event(f"taken: {accepts(targets.shard, tar, index.encode())}")
+
+
+def _size_in(tar, position):
+    try:
+        return int(tar[position + 124 : position + 135], 8)
+    except ValueError:
+        return 1

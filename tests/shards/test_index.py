@@ -205,6 +205,14 @@ def test_a_header_for_all_members(tmp_path, record):
     assert len(read_index(tmp_path / "a.idx")) == 1
 
 
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_of_a_member_that_never_comes(tmp_path, kind):
+    info = tarfile.TarInfo("@LongLink")
+    info.type = kind
+    tar = write_tar(tmp_path / "a.tar", [*pairs("a"), (info, b"")])
+    assert "ends after an extended header, without its member" in refused(tar)
+
+
 def test_a_folder_that_is_called_a_tar(tmp_path):
     write_tar(tmp_path / "a.tar", pairs("a"))
     (tmp_path / "b.tar").mkdir()
