@@ -21,34 +21,82 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 _MAX_DIGITS = 18
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+_REDUCED = {  # the bits of the reduction alone: those of IMREAD_REDUCED_COLOR_* ask for BGR as well
+    1: 0,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
 
 
 class DecodeError(Exception):
     """A sample whose bytes are broken. A training stream replaces it; an evaluation ends with it."""
 
 
-def decode_image(data: bytes) -> np.ndarray:
-    """An image file -> RGB uint8 [H, W, 3], C-contiguous.
+class EncodedImage:
+    """An image file of which only the header has been read: its size is known before a pixel is decoded.
 
     The EXIF orientation is ignored: boxes and masks refer to the pixels as they are stored.
+
+    Attributes:
+        size: (H, W) of the stored raster, pixels.
+
+    Raises:
+        DecodeError: not an image, visibly not a whole one, or one of too many pixels.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._is_jpeg = data.startswith(_JPEG)
+        # OpenCV before 5 fills what is missing of a JPEG with grey and says nothing. A whole one has its end
+        # marker after the start of its last scan, whose entropy-coded data hold no markers.
+        if self._is_jpeg and data.find(_SCAN, max(0, data.rfind(_END))) >= 0:
+            raise DecodeError("the JPEG breaks off")
+        if data.startswith(_PNG):
+            self._data = data = _whole_png(data)
+        self.size = _read_size(data, FORMATS, "the image")
+
+    def decode(self, scale: float = 1.0) -> tuple[np.ndarray, int]:
+        """The pixels, of a JPEG at 1/2, 1/4 or 1/8 of its size where no more are needed.
+
+        Args:
+            scale: the factor by which the picture will be resized, the larger of its two axes.
+
+        Returns:
+            RGB uint8 [ceil(H / k), ceil(W / k), 3], C-contiguous, and k (1, 2, 4 or 8), `scale * k` <= 1: a pixel
+            covers k x k of the original, the first ones from its top left corner.
+
+        Raises:
+            DecodeError: the pixels are broken.
+        """
+        wanted = next((k for k in (8, 4, 2) if k * scale <= 1 + 1e-9), 1) if self._is_jpeg else 1
+        image = _decode(self._data, wanted)
+        found = image.shape[:2]
+        # A decoder may not know how to reduce (lossless JPEG), and then gives the whole picture.
+        for reduction in (wanted, 1):
+            if found == tuple(-(-side // reduction) for side in self.size):
+                return image, reduction
+        raise DecodeError(f"the image has (height, width) {found}, but its header says {self.size}")
+
+
+def decode_image(data: bytes) -> np.ndarray:
+    """An image file -> RGB uint8 [H, W, 3], C-contiguous, whole; see `EncodedImage`.
 
     Raises:
         DecodeError: not an image, or not a whole one.
     """
-    # OpenCV before 5 fills what is missing of a JPEG with grey and says nothing. A whole one has its end
-    # marker after the start of its last scan, whose entropy-coded data hold no markers.
-    if data.startswith(_JPEG) and data.rfind(_END) < data.rfind(_SCAN):
-        raise DecodeError("the JPEG breaks off")
-    if data.startswith(_PNG):
-        data = _whole_png(data)
-    _check_size(data, FORMATS, "the image")
+    return EncodedImage(data).decode()[0]
+
+
+def _decode(data: bytes, reduction: int) -> np.ndarray:
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS | _REDUCED[reduction])
     except cv2.error as error:  # e.g. no bytes at all, or a header that announces too many pixels
         raise DecodeError(f"the image cannot be decoded ({error.err or error})") from None
     if image is None:
         raise DecodeError("the image cannot be decoded")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    return image
 
 
 def decode_mask(data: bytes) -> np.ndarray:
@@ -63,7 +111,7 @@ def decode_mask(data: bytes) -> np.ndarray:
     # come out stretched to 0..255, and no longer be ids.
     if not data.startswith(_PNG) or len(data) < 26 or data[25] not in (0, 3) or (data[25] == 0 and data[24] != 8):
         raise DecodeError("the mask is not a PNG of one 8-bit channel")
-    _check_size(data, ("PNG",), "the mask")
+    _read_size(data, ("PNG",), "the mask")
     try:
         with _quiet(), Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             return np.array(image)
@@ -82,8 +130,8 @@ def decode_label(data: bytes) -> int:
     raise DecodeError(f"class {shown(data)} is not an integer from 0 up")
 
 
-def _check_size(data: bytes, formats: tuple[str, ...], what: str) -> None:
-    """Look at the header alone."""
+def _read_size(data: bytes, formats: tuple[str, ...], what: str) -> tuple[int, int]:
+    """(H, W) by the header, which alone is looked at."""
     try:
         with _quiet(), Image.open(io.BytesIO(data), formats=formats) as image:
             width, height = image.size
@@ -94,6 +142,7 @@ def _check_size(data: bytes, formats: tuple[str, ...], what: str) -> None:
         raise DecodeError(f"{what} cannot be decoded{reason}") from None
     if width * height > MAX_PIXELS:
         raise DecodeError(f"{what} has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} million")
+    return height, width
 
 
 def _whole_png(data: bytes) -> bytes:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ufo_ds.data.decode import DecodeError
-from ufo_ds.data.pixels import GREY, to_tensor
-
-Pair = tuple[int, int]
+from ufo_ds.data.pixels import GREY
+from ufo_ds.data.resampling import Pair, cut, rescale
 
 
 def fit_scale(size: Pair, canvas: Pair) -> float:
@@ -35,6 +34,7 @@ class Placement:
         offset: (top, left) of the picture on the canvas, pixels.
         size: (height, width) of the picture on the canvas, pixels.
         canvas: (height, width), pixels.
+        reduction: of the decoded picture; one of its pixels covers so many of the original, along an axis.
     """
 
     scale: float
@@ -43,6 +43,7 @@ class Placement:
     offset: Pair
     size: Pair
     canvas: Pair
+    reduction: int = 1
 
     @classmethod
     def at_origin(cls, size: Pair, canvas: Pair, scale: float) -> Placement:
@@ -64,24 +65,29 @@ class Placement:
         start = _draw(size, fixed.extent)
         return cls(scale, start, fixed.extent, _draw(canvas, fixed.size), fixed.size, canvas)
 
+    def reduced(self, reduction: int) -> Placement:
+        """The same for a picture decoded at 1/`reduction` of its size, `scale * reduction` <= 1.
+
+        The window's corner moves up and left to a whole pixel of that picture, by less than a pixel of the canvas;
+        boxes and masks go with it.
+        """
+        top, left = (first - first % reduction for first in self.start)
+        return replace(self, start=(top, left), reduction=reduction)
+
     def window(self, image: np.ndarray) -> np.ndarray:
-        """The window of the original [H, W, ...], a view."""
-        (top, left), (height, width) = self.start, self.extent
-        return image[top : top + height, left : left + width]
+        """The window of the picture [h, w, ...] as it was decoded, a view."""
+        return cut(image, self.start, self.extent, self.reduction)
 
     def paste(self, window: np.ndarray) -> Tensor:
         """Scale the window (antialiased) onto a grey canvas.
 
         Args:
-            window: uint8 [h, w, 3], pixels of the original.
+            window: uint8 [h, w, 3], pixels of the picture as it was decoded.
 
         Returns:
             uint8 [3, H, W], contiguous.
         """
-        scaled = to_tensor(window)[None]
-        if abs(self.scale - 1) > 1e-9:
-            scaled = nn.functional.interpolate(scaled, scale_factor=self.scale, mode="bilinear", antialias=True)
-        scaled = scaled[0, :, : self.size[0], : self.size[1]]
+        scaled = rescale(window, self.scale, self.reduction)[:, : self.size[0], : self.size[1]]
         if self.size == self.canvas:
             return scaled.contiguous()
         pixels = torch.full((3, *self.canvas), GREY, dtype=torch.uint8)

@@ -10,8 +10,9 @@ from torch.utils.data import default_collate
 from torchvision.transforms import v2
 
 from ufo_ds.data.batch import Batch, Example
-from ufo_ds.data.decode import DecodeError, decode_image, decode_label
-from ufo_ds.data.pixels import jitter_colour, to_tensor
+from ufo_ds.data.decode import DecodeError, EncodedImage, decode_label
+from ufo_ds.data.pixels import draw_jitter, recolour
+from ufo_ds.data.resampling import Pair, cut, largest_scale, stretch
 from ufo_ds.data.schema import RawSample, TaskMeta
 from ufo_ds.errors import UserError
 from ufo_ds.recipe import ClsConfig
@@ -29,15 +30,27 @@ class TrainTransform:
     def __init__(self, config: ClsConfig, meta: TaskMeta) -> None:
         self.meta, self.color_jitter = meta, config.color_jitter
         size, scale = tuple(config.size), tuple(config.crop_scale)
-        crop = v2.RandomResizedCrop(size, scale=scale, ratio=RATIO, antialias=True)
-        self.geometry = v2.Compose([crop, v2.RandomHorizontalFlip(config.hflip)])
+        self.crop = v2.RandomResizedCrop(size, scale=scale, ratio=RATIO)
+        self.flip = v2.RandomHorizontalFlip(config.hflip)
+        self.size = size
 
     def __call__(self, raw: RawSample) -> Example:
         """`UserError` without a label that is a class; `DecodeError` for broken bytes."""
         target = self.meta.index_of(read_label(raw))
-        image = decode_image(raw.image)
-        pixels = self.geometry(to_tensor(jitter_colour(image, self.color_jitter)))
-        return _example(raw, pixels, target, image.shape[:2])
+        image = EncodedImage(raw.image)
+        # All is drawn before the pixels are decoded, so that it is the same whatever size they come in.
+        colours, (start, extent) = draw_jitter(self.color_jitter), self._draw_crop(image.size)
+        decoded, reduction = image.decode(largest_scale(extent, self.size))
+        top, left = (first - first % reduction for first in start)
+        window = cut(recolour(decoded, colours), (top, left), extent, reduction)
+        pixels = self.flip(stretch(window, extent, self.size, reduction))
+        return _example(raw, pixels, target, image.size)
+
+    def _draw_crop(self, size: Pair) -> tuple[Pair, Pair]:
+        """(top, left) and (height, width) of a random part of a picture of `size` (H, W)."""
+        # Only the shape of what it is given counts: one element, spread over it.
+        crop = self.crop.make_params([torch.empty(1).expand(3, *size)])
+        return (crop["top"], crop["left"]), (crop["height"], crop["width"])
 
 
 class EvalTransform:
@@ -47,15 +60,15 @@ class EvalTransform:
     """
 
     def __init__(self, config: ClsConfig, meta: TaskMeta) -> None:
-        self.meta = meta
-        self.resize = v2.Resize(tuple(config.size), antialias=True)
+        self.meta, self.size = meta, tuple(config.size)
 
     def __call__(self, raw: RawSample) -> Example:
         """The target is None without a label that is a class of `meta` (the weights may have others)."""
-        image = decode_image(raw.image)
+        image = EncodedImage(raw.image)
         label = read_label(raw) if "cls" in raw.members else None
         target = self.meta.index_of(label) if label in self.meta.class_ids else None
-        return _example(raw, self.resize(to_tensor(image)), target, image.shape[:2])
+        decoded, reduction = image.decode(largest_scale(image.size, self.size))
+        return _example(raw, stretch(decoded, image.size, self.size, reduction), target, image.size)
 
 
 def read_label(raw: RawSample) -> int:

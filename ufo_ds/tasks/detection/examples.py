@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from ufo_ds.data.batch import Batch, Example
-from ufo_ds.data.decode import decode_image
+from ufo_ds.data.decode import EncodedImage
 from ufo_ds.data.pixels import jitter_colour, uniform
 from ufo_ds.data.placement import Placement, fit_scale
 from ufo_ds.data.schema import RawSample, TaskMeta
@@ -38,11 +38,13 @@ class TrainTransform:
         label = read_label(raw)
         if "annotations" not in label:
             raise UserError("no annotations (.json member); build the shards from labelled data")
-        image = decode_image(raw.image)
-        size, canvas = image.shape[:2], tuple(self.config.size)
+        image = EncodedImage(raw.image)
+        size, canvas = image.size, tuple(self.config.size)
         scale = fit_scale(size, canvas) * uniform(*self.config.scale_jitter)
         place = Placement.at_random(size, canvas, scale)
-        pixels = place.paste(jitter_colour(place.window(image), self.config.color_jitter))
+        decoded, reduction = image.decode(scale)
+        place = place.reduced(reduction)
+        pixels = place.paste(jitter_colour(place.window(decoded), self.config.color_jitter))
         target = make_target(label["annotations"], place, size, self.config, self.meta)
         if uniform(0, 1) < self.config.hflip:
             pixels = pixels.flip(-1)
@@ -61,14 +63,15 @@ class EvalTransform:
     def __call__(self, raw: RawSample) -> Example:
         """The target is None without annotations, all in classes of `meta` (the weights may have others)."""
         label = read_label(raw)
-        image = decode_image(raw.image)
-        size, canvas = image.shape[:2], tuple(self.config.size)
+        image = EncodedImage(raw.image)
+        size, canvas = image.size, tuple(self.config.size)
         scale = fit_scale(size, canvas)
-        place = Placement.at_origin(size, canvas, scale)
+        decoded, reduction = image.decode(scale)
+        place = Placement.at_origin(size, canvas, scale).reduced(reduction)
         annotations, known, target = label.get("annotations"), set(self.meta.class_ids), None
         if annotations is not None and {item["category_id"] for item in annotations} <= known:
             target = make_target(annotations, place, size, self.config, self.meta)
-        return Example(place.paste(image), target, _source(raw, label, size, scale))
+        return Example(place.paste(place.window(decoded)), target, _source(raw, label, size, scale))
 
 
 def read_label(raw: RawSample) -> dict[str, Any]:

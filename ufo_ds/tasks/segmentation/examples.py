@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import default_collate
-from torchvision.transforms import v2
 
 from ufo_ds.data.batch import Batch, Example
-from ufo_ds.data.decode import DecodeError, decode_image, decode_mask
-from ufo_ds.data.pixels import GREY, jitter_colour, to_tensor, uniform
+from ufo_ds.data.decode import DecodeError, EncodedImage, decode_mask
+from ufo_ds.data.pixels import GREY, jitter_colour, uniform
 from ufo_ds.data.placement import Placement
+from ufo_ds.data.resampling import largest_scale, stretch
 from ufo_ds.data.schema import IGNORE_ID, RawSample, TaskMeta
 from ufo_ds.errors import UserError
 from ufo_ds.recipe import SegConfig
@@ -34,8 +34,8 @@ class TrainTransform:
         """`UserError` where the sample has no mask; `DecodeError` for broken bytes."""
         if "png" not in raw.members:
             raise UserError("no mask (.png member); build the shards from labelled data")
-        image, mask = decode_image(raw.image), decode_mask(raw.members["png"])
-        size, crop = image.shape[:2], tuple(self.config.crop)
+        image, mask = EncodedImage(raw.image), decode_mask(raw.members["png"])
+        size, crop = image.size, tuple(self.config.crop)
         if mask.shape != size:
             raise DecodeError(f"the mask has (height, width) {mask.shape}, the image {size}")
         if not (known := self._known[mask]).all():
@@ -43,7 +43,9 @@ class TrainTransform:
             raise UserError(f"mask id {foreign} is neither one of the {self.meta.num_classes} classes nor {IGNORE_ID}; "
                             "run shards/build.py again")
         place = Placement.at_random(size, crop, uniform(*self.config.scale_jitter))
-        pixels = place.paste(jitter_colour(place.window(image), self.config.color_jitter))
+        decoded, reduction = image.decode(place.scale)
+        place = place.reduced(reduction)
+        pixels = place.paste(jitter_colour(place.window(decoded), self.config.color_jitter))
         target = place.paste_mask(mask, IGNORE_ID)
         if uniform(0, 1) < self.config.hflip:
             pixels, target = pixels.flip(-1), target.flip(-1)
@@ -56,14 +58,14 @@ class EvalTransform:
     """
 
     def __init__(self, config: SegConfig, meta: TaskMeta) -> None:
-        size = config.eval_size
-        self.resize = v2.Resize(tuple(size), antialias=True) if size else nn.Identity()
+        self.size = tuple(config.eval_size) if config.eval_size else None
 
     def __call__(self, raw: RawSample) -> Example:
         """`DecodeError` for broken bytes."""
-        image = decode_image(raw.image)
-        pixels = self.resize(to_tensor(image)).contiguous()
-        return Example(pixels, None, _source(raw, image.shape[:2], tuple(pixels.shape[1:])))
+        image = EncodedImage(raw.image)
+        size = self.size or image.size
+        decoded, reduction = image.decode(largest_scale(image.size, size))
+        return Example(stretch(decoded, image.size, size, reduction), None, _source(raw, image.size, size))
 
 
 def collate(examples: Sequence[Example]) -> Batch:
