@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import warnings
 
-import numpy as np
 from PIL import Image, ImageFile
 
 from shards.layouts import Boxes, Source
@@ -55,7 +54,7 @@ def check_image(data: bytes) -> tuple[int, int]:
     _load(image)
     # A download that broke off in a file of full length leaves zeros, which decode as grey: without an end
     # marker after the last scan the image is not whole.
-    if image.format in _JPEGS and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+    if image.format in _JPEGS and data.find(b"\xff\xda", max(0, data.rfind(b"\xff\xd9"))) >= 0:
         raise UnfitError("cannot be decoded (no end of image)")
     if image.format not in _JPEGS:
         _check_still(image, data)
@@ -125,7 +124,7 @@ def check_mask(data: bytes, name: str, size: tuple[int, int], class_count: int) 
         _load(image)
     except UnfitError as fault:
         raise UnfitError(f"mask {name}: {fault}") from None
-    present = np.bincount(np.asarray(image).reshape(-1), minlength=256).nonzero()[0]
+    present = [value for value, count in enumerate(image.histogram()) if count]
     foreign = [str(value) for value in present if value >= class_count and value != IGNORE_ID]
     if foreign:
         listed = ", ".join(foreign[:8]) + (", ..." if len(foreign) > 8 else "")
