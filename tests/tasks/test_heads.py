@@ -218,7 +218,7 @@ def test_segmentation_learns_and_answers_at_the_original_size():
     meta = meta_of("seg", range(3))
     model = make_model("seg", SegmentationHead, SegConfig(width=32), meta)
     images, boxes = squares(3)
-    targets = torch.zeros(3, 64, 64, dtype=torch.long)
+    targets = torch.zeros(3, 64, 64, dtype=torch.uint8)  # as the batches have them
     for target, (x0, y0, x1, y1) in zip(targets, boxes.int().tolist(), strict=True):
         target[y0:y1, x0:x1] = 2
         target[:4] = 255

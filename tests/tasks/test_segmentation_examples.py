@@ -86,7 +86,7 @@ def test_batches_stack_crops_and_pad_frames():
     transform = TrainTransform(config(), META)
     batch = collate([transform(raw(seed=seed)) for seed in range(3)])
     assert batch.task == "seg" and batch.images.shape == (3, 3, 64, 80) and batch.images.dtype == torch.uint8
-    assert batch.targets.shape == (3, 64, 80) and batch.targets.dtype == torch.int64
+    assert batch.targets.shape == (3, 64, 80) and batch.targets.dtype == torch.uint8
     frames = [EvalTransform(config(), META)(raw(size)) for size in ((96, 160), (112, 64))]
     padded = collate(frames)
     assert padded.targets is None and padded.images.shape == (2, 3, 112, 160)

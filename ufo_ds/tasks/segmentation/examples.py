@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import default_collate
@@ -28,7 +29,7 @@ class TrainTransform:
 
     def __init__(self, config: SegConfig, meta: TaskMeta) -> None:
         self.config, self.meta = config, meta
-        self._known = np.isin(np.arange(256), [*meta.class_ids, IGNORE_ID])
+        self._is_foreign = np.isin(np.arange(256), [*meta.class_ids, IGNORE_ID], invert=True).astype(np.uint8)
 
     def __call__(self, raw: RawSample) -> Example:
         """`UserError` where the sample has no mask; `DecodeError` for broken bytes."""
@@ -38,8 +39,8 @@ class TrainTransform:
         size, crop = image.size, tuple(self.config.crop)
         if mask.shape != size:
             raise DecodeError(f"the mask has (height, width) {mask.shape}, the image {size}")
-        if not (known := self._known[mask]).all():
-            foreign = mask[~known].min()
+        if (is_foreign := cv2.LUT(mask, self._is_foreign)).any():
+            foreign = mask[is_foreign > 0].min()
             raise UserError(f"mask id {foreign} is neither one of the {self.meta.num_classes} classes nor {IGNORE_ID}; "
                             "run shards/build.py again")
         place = Placement.at_random(size, crop, uniform(*self.config.scale_jitter))
@@ -69,7 +70,7 @@ class EvalTransform:
 
 
 def collate(examples: Sequence[Example]) -> Batch:
-    """Images uint8 [B, 3, H, W]; targets int64 [B, H, W] of class ids and 255, or None in evaluation.
+    """Images uint8 [B, 3, H, W]; targets uint8 [B, H, W] of class ids and 255, or None in evaluation.
 
     Images of different sizes get grey borders right and below; `source["input_size"]` (h, w) is each one's
     own.
@@ -77,8 +78,7 @@ def collate(examples: Sequence[Example]) -> Batch:
     height, width = (max(example.image.shape[axis] for example in examples) for axis in (1, 2))
     images = default_collate([_padded(example.image, height, width) for example in examples])
     targets = [example.target for example in examples]
-    unlabelled = any(target is None for target in targets)
-    stacked = None if unlabelled else default_collate([target.long() for target in targets])
+    stacked = None if any(target is None for target in targets) else default_collate(targets)
     return Batch("seg", images, stacked, [example.source for example in examples])
 
 

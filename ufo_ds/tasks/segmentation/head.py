@@ -47,7 +47,7 @@ class SegmentationHead(Head):
         return {"logits": self.logits(features)}
 
     def loss(self, features: Features, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy at full size against `batch.targets`, int64 [B, H, W] with 255 ignored, plus the auxiliary."""
+        """Cross-entropy at full size against `batch.targets`, uint8 [B, H, W] with 255 ignored, plus the auxiliary."""
         main = self._cross_entropy(self.logits(features), features, batch.targets)
         auxiliary = self._cross_entropy(self.auxiliary(features.maps[self.middle]), features, batch.targets)
         return {"loss": main + self.aux_weight * auxiliary, "loss_main": main, "loss_aux": auxiliary}
