@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
 from torchvision.transforms import v2
 
 from ufo_ds.data.batch import Batch, Example
@@ -82,8 +81,7 @@ def read_label(raw: RawSample) -> int:
 def collate(examples: Sequence[Example]) -> Batch:
     """Images uint8 [B, 3, H, W]; targets int64 [B], or None where a sample has none."""
     targets = [example.target for example in examples]
-    # `default_collate` stacks into shared memory where it runs in a reader process, which saves a copy.
-    images = default_collate([example.image for example in examples])
+    images = torch.stack([example.image for example in examples])
     stacked = None if None in targets else torch.tensor(targets)
     return Batch("cls", images, stacked, [example.source for example in examples])
 

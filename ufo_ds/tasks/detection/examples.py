@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
 
 from ufo_ds.data.batch import Batch, Example
 from ufo_ds.data.decode import EncodedImage
@@ -86,7 +85,7 @@ def read_label(raw: RawSample) -> dict[str, Any]:
 def collate(examples: Sequence[Example]) -> Batch:
     """Images uint8 [B, 3, H, W]; targets a list of `Target`, or None where a sample has none."""
     targets = [example.target for example in examples]
-    images = default_collate([example.image for example in examples])
+    images = torch.stack([example.image for example in examples])
     sources = [example.source for example in examples]
     return Batch("det", images, None if None in targets else targets, sources)
 

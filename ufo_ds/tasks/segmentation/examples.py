@@ -7,8 +7,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from torch import Tensor, nn
-from torch.utils.data import default_collate
 
 from ufo_ds.data.batch import Batch, Example
 from ufo_ds.data.decode import DecodeError, EncodedImage, decode_mask
@@ -76,9 +76,9 @@ def collate(examples: Sequence[Example]) -> Batch:
     own.
     """
     height, width = (max(example.image.shape[axis] for example in examples) for axis in (1, 2))
-    images = default_collate([_padded(example.image, height, width) for example in examples])
+    images = torch.stack([_padded(example.image, height, width) for example in examples])
     targets = [example.target for example in examples]
-    stacked = None if any(target is None for target in targets) else default_collate(targets)
+    stacked = None if any(target is None for target in targets) else torch.stack(targets)
     return Batch("seg", images, stacked, [example.source for example in examples])
 
 
