@@ -20,17 +20,17 @@ from tables import header, line, spread
 
 
 def first_batches(shards: Path, repeats: int, quick: bool) -> list[dict]:
-    """Seconds to the first batch from position 0 and from position N; what each skipped sample costs."""
+    """CPU seconds to the first batch from position 0 and from position N; what each skipped sample costs."""
     batch = TASKS["cls"][2]
-    header("from sample", "first batch", "more than from 0, each skipped sample")
+    header("from sample", "first batch, CPU", "more than from 0, each skipped sample")
     seconds = {step: [] for step in (0, 10**3, 10**5, 10**7)}
     for repeat in range(repeats + 1):
         for step, found in seconds.items():
             with open_stream(shards, "cls", workers=0, start_step=step) as stream:
-                began = time.perf_counter()
+                began = time.process_time()
                 next(stream)
                 if repeat:
-                    found.append(time.perf_counter() - began)
+                    found.append(time.process_time() - began)
     base = statistics.median(seconds[0])
     for step, found in seconds.items():
         more = (statistics.median(found) - base) / (step * batch) if step else 0
@@ -50,9 +50,9 @@ def _skipping(shards: Path, decoded: bool, count: int, repeats: int) -> dict:
         stream = webdataset.WebDataset(urls, shardshuffle=False, empty_check=False).repeat()
         stream = iter(stream.decode("rgb8") if decoded else stream)
         next(stream)
-        began = time.perf_counter()
+        began = time.process_time()
         next(itertools.islice(stream, count, None))
-        found.append((time.perf_counter() - began) / count)
+        found.append((time.process_time() - began) / count)
     name = "webdataset, decoded as its pipeline does" if decoded else "webdataset, not decoded"
     line(f"{name}, {count:,}", "-", f"{1e6 * statistics.median(found):.1f} us")
     return {"what": name, "seconds_a_sample": found}
