@@ -75,5 +75,5 @@ def test_a_reader_does_not_overtake_a_slow_consumer(monkeypatch, workers):
             return super().unpack(parcel)
 
     monkeypatch.setattr(readers, "Receiver", SlowReceiver)
-    batches = list(readers.read_batches(batch_of, range(14), workers, __name__))
+    batches = list(readers.read_batches(batch_of, 0, 14, workers, __name__))
     assert len(batches) == 14 and all(is_batch(batch, number) for number, batch in enumerate(batches))
