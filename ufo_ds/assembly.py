@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ufo_ds import command_line
+from ufo_ds.data.folders import LocalFolder, RemoteFolder, open_folder
 from ufo_ds.data.schema import META_NAME, TASKS, ClassInfo, TaskMeta
-from ufo_ds.data.shards import local_folder
 from ufo_ds.errors import UserError, shown
 from ufo_ds.files import read_text, replace_file
 from ufo_ds.model.joint import JointModel
@@ -32,21 +32,27 @@ def read_metas(recipe: Recipe) -> dict[str, TaskMeta]:
     Raises:
         UserError: no shards given, none for a task, or a build that is not finished.
     """
-    if not recipe.data.shards:
-        raise UserError("key 'data.shards' is not set: give the folder that shards/build.py wrote, --data.shards DIR")
-    root = local_folder(recipe.data.shards)
-    names = recipe.tasks.names or [name for name in TASKS if (root / name).is_dir()]
+    root = shards_folder(recipe)
+    names = recipe.tasks.names or [name for name in TASKS if root.has(name)]
     if not names:
         raise UserError(
             f"{root}: no shards here (no <task>/{META_NAME}); key 'data.shards' names the folder that "
             "shards/build.py wrote"
         )
-    metas = {name: TaskMeta.read(root, name) for name in TASKS if name in names}
+    metas = {name: root.read_meta(name) for name in TASKS if name in names}
     if not recipe.tasks.names:  # a download may bring test images of a task that it has no labels for
         metas = {name: meta for name, meta in metas.items() if "train" in meta.splits}
     if not metas:
         raise UserError(f"{root}: no task here has a train split; build one with shards/build.py")
     return metas
+
+
+def shards_folder(recipe: Recipe) -> LocalFolder | RemoteFolder:
+    """The folder that `data.shards` names. Raises `UserError`."""
+    data = recipe.data
+    if not data.shards:
+        raise UserError("key 'data.shards' is not set: give the folder that shards/build.py wrote, --data.shards DIR")
+    return open_folder(data.shards, cache=data.cache, cache_gib=data.cache_gib, stream=data.remote == "stream")
 
 
 def build_model(recipe: Recipe, metas: Mapping[str, TaskMeta]) -> JointModel:

@@ -18,6 +18,7 @@ from ufo_ds.errors import UserError, shown
 from ufo_ds.files import replace_file
 from ufo_ds.recipe import Recipe
 from ufo_ds.recipe_limits import check_recipe
+from ufo_ds.redaction import without_secrets
 from ufo_ds.yaml_file import read_mapping
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -127,8 +128,9 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
-    """Write every key as it was resolved."""
-    replace_file(path, yaml.safe_dump(_plain(dataclasses.asdict(recipe)), sort_keys=False))
+    """Write every key as it was resolved, URLs without their secrets."""
+    values = _plain(without_secrets(dataclasses.asdict(recipe)))
+    replace_file(path, yaml.safe_dump(values, sort_keys=False))
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from ufo_ds.errors import UserError
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -97,6 +99,12 @@ class ObjectExchange:
         values = [value]
         dist.broadcast_object_list(values, src=0, group=self.group)
         return values[0]
+
+    def require_same(self, value: Any, what: str) -> None:
+        """Stop where a rank has another value than the others. Raises `UserError`, on every rank."""
+        values = self.gather(value)
+        if not self.broadcast(values is None or all(other == values[0] for other in values)):
+            raise UserError(f"{what} differ between the ranks; give all machines the same, and start again")
 
     def barrier(self) -> None:
         """Wait for all ranks."""

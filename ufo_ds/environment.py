@@ -16,6 +16,7 @@ from typing import Any
 
 import ufo_ds
 from ufo_ds.files import replace_file
+from ufo_ds.redaction import without_secrets
 
 ENVIRONMENT_NAME = "environment.json"
 PACKAGES = ("torch", "torchvision", "deepspeed", "timm", "transformers", "torchjd", "webdataset", "numpy",
@@ -51,7 +52,7 @@ def describe_environment(command: str | Sequence[str], *, gpus: Sequence[str] = 
     revision, dirty = _git_state()
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": command if isinstance(command, str) else shlex.join(command),
+        "command": without_secrets(command if isinstance(command, str) else shlex.join(command)),
         "git": {"revision": revision, "dirty": dirty},
         "world_size": world_size,
         "gpus": list(gpus),

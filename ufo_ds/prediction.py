@@ -10,7 +10,8 @@ import torch
 from tqdm import tqdm
 
 from ufo_ds.assembly import load_model
-from ufo_ds.data.schema import META_NAME, TaskMeta
+from ufo_ds.data.folders import LocalFolder, RemoteFolder, fingerprint
+from ufo_ds.data.schema import TaskMeta
 from ufo_ds.data.shards import ShardSet, open_shards
 from ufo_ds.data.stream import evaluation_batches
 from ufo_ds.distributed import ObjectExchange, find_device, find_ranks, limit_threads, start_gloo, stop
@@ -27,7 +28,7 @@ _PACKERS = 4
 
 def predict(
     weights: Path,
-    shards_root: Path,
+    folder: LocalFolder | RemoteFolder,
     split: str,
     out: Path,
     *,
@@ -40,7 +41,7 @@ def predict(
 
     Args:
         weights: a run, an export, or a folder of weights.
-        shards_root: what `shards/build.py` wrote.
+        folder: what `shards/build.py` wrote; see `open_folder`.
         split: `test`, or any other.
         out: the JSON, written atomically at the end.
         tasks: only these; None: all there are.
@@ -54,10 +55,12 @@ def predict(
     ranks = find_ranks()
     threads = limit_threads(ranks, threads)
     model, recipe, metas = load_model(weights)
-    sets = _common_tasks(model, metas, shards_root, split, tasks, verbose=ranks.first)
+    sets = _common_tasks(model, metas, folder, split, tasks, verbose=ranks.first)
     out.parent.mkdir(parents=True, exist_ok=True)
     start_gloo(ranks)
     exchange, device = ObjectExchange(ranks), find_device(ranks)
+    prints = {name: fingerprint(shards.meta) for name, shards in sets.items()}
+    exchange.require_same(prints, f"the shards of {folder}")
     model.to(device)
     recipe.data.workers = workers
     sections: dict[str, Any] = {}
@@ -128,17 +131,22 @@ def predictions(
 
 
 def _common_tasks(
-    model: JointModel, metas: dict[str, TaskMeta], root: Path, split: str, wanted: list[str] | None, verbose: bool
+    model: JointModel,
+    metas: dict[str, TaskMeta],
+    root: LocalFolder | RemoteFolder,
+    split: str,
+    wanted: list[str] | None,
+    verbose: bool,
 ) -> dict[str, ShardSet]:
     for name in wanted or ():
         if name not in metas:
             raise UserError(f"--tasks: the weights have no head for '{name}', only {', '.join(metas)}")
     sets = {}
     for name in wanted or metas:
-        if not wanted and not (root / name / META_NAME).is_file():
+        if not wanted and not root.is_built(name):
             _say(verbose, f"note: no {name} shards in {root}: not predicted")
             continue
-        meta = TaskMeta.read(root, name)
+        meta = root.read_meta(name)
         if not wanted and split not in meta.splits:
             _say(verbose, f"note: the {name} shards have no split '{split}': not predicted")
             continue
@@ -148,7 +156,7 @@ def _common_tasks(
                 f"warning: the {name} shards speak of {meta.num_classes} classes, the weights of "
                 f"{metas[name].num_classes}; the submission uses those of the weights",
             )
-        sets[name] = open_shards(root, name, split)
+        sets[name] = open_shards(root, name, split, meta)
     if not sets:
         raise UserError(
             f"{root}: none of the weights' tasks ({', '.join(metas)}) has a split '{split}' here; build the "

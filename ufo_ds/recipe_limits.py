@@ -35,6 +35,8 @@ def check_recipe(recipe: Recipe) -> None:
         _require(f"train.{key}", value, value is None or value > 0, "at least 1, or null")
     _require("data.workers", recipe.data.workers, recipe.data.workers >= 0, "0 or more")
     _require("data.window", recipe.data.window, recipe.data.window > 0, "at least 1")
+    _require("data.cache_gib", recipe.data.cache_gib, 0 < recipe.data.cache_gib <= 2**33, "above 0, GiB")
+    _require("data.cache", recipe.data.cache, recipe.data.cache != "", "a folder, or null for the user's cache folder")
     _require("optimizer.lr", optimizer.lr, optimizer.lr > 0, "above 0")
     _require("optimizer.layer_decay", optimizer.layer_decay, 0 < optimizer.layer_decay <= 1, "in (0, 1]")
     betas = optimizer.betas

@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from ufo_ds.columns import flatten
 from ufo_ds.environment import write_environment
 from ufo_ds.errors import UserError
 from ufo_ds.files import replace_file
+from ufo_ds.redaction import without_secrets
 from ufo_ds.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -66,7 +68,8 @@ class Tracker:
         self._terminal = Terminal(total_steps, start_step, tasks)
         mode = _resolve_mode(wandb_mode)
         if mode != "disabled":
-            options = {"project": project, "name": name or run_dir.resolve().name, "config": to_json(config)}
+            config = without_secrets(to_json(config))
+            options = {"project": project, "name": name or run_dir.resolve().name, "config": config}
             self._wandb = _Wandb(run_dir, mode, start_step > 0, options, self.note)
 
     def log(self, record: Mapping[str, Any]) -> None:
@@ -212,7 +215,9 @@ class _Wandb:
 
             self._picture = wandb.Image
             self._history = ConflictHistory()
-            known = {key: value for key, value in _SETTINGS.items() if key in wandb.Settings.model_fields}
+            # wandb copies the command line as it is.
+            settings = {**_SETTINGS, "x_disable_meta": without_secrets(sys.argv) != sys.argv}
+            known = {key: value for key, value in settings.items() if key in wandb.Settings.model_fields}
             self._run = wandb.init(
                 dir=str(run_dir), mode=mode, id=_run_id(folder / _WANDB_ID, resumed),
                 resume="allow" if mode == "online" else None, settings=wandb.Settings(**known), **options,

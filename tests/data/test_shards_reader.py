@@ -157,11 +157,5 @@ def test_an_absent_split_is_named(root):
         ShardSet(root, "cls", "val")
 
 
-@pytest.mark.parametrize("location", ["s3://bucket/shards", "https://host/shards", "pipe:cat x"])
-def test_remote_shards_are_refused_in_words(location):
-    with pytest.raises(UserError, match="not supported yet; copy them"):
-        open_shards(location, "cls", "train")
-
-
 def test_local_shards_open(root):
     assert len(open_shards(root, "cls", "train")) == 12

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from ufo_ds.command_line import recipe_from
+from ufo_ds.data.folders import fingerprint
 from ufo_ds.data.schema import ClassInfo, ShardInfo, SplitMeta, TaskMeta
 from ufo_ds.distributed import ObjectExchange, Ranks
 from ufo_ds.errors import UserError
 from ufo_ds.training import checkpoints
-from ufo_ds.training.checkpoints import check_resumable, fingerprint, list_checkpoints, newest_checkpoint
+from ufo_ds.training.checkpoints import check_resumable, list_checkpoints, newest_checkpoint
 
 ALONE = ObjectExchange(Ranks(0, 1, 0, 1))
 RECIPE = recipe_from({"train": {"keep_checkpoints": 2}}, "test")

@@ -43,10 +43,16 @@ def read_index(path: str | Path) -> list[list[Member]]:
         UserError: the file is absent or not a whole index of that version; file and line are named.
     """
     try:
-        lines = read_text(path, "ascii").splitlines()
+        text = read_text(path, "ascii")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read ({reason}); run shards/build.py again") from None
+    return parse_index(text, path)
+
+
+def parse_index(text: str, path: str | Path) -> list[list[Member]]:
+    """As `read_index`, of a text; messages name it by `path`."""
+    lines = text.splitlines()
     version, _, count = lines[0].partition(" ") if lines else ("", "", "")
     if version != _VERSION or not _is_number(count):
         raise UserError(f"{path}:1: not an index of version {_VERSION}; run shards/build.py again")

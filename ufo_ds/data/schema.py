@@ -186,14 +186,23 @@ class TaskMeta:
         """
         path = Path(shards_root) / task / META_NAME
         try:
-            value = json.loads(read_text(path))
+            text = read_text(path)
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(f"{path}: unfinished or absent build; run shards/build.py with --out "
                             f"{shards_root}") from None  # fmt: skip
         except (OSError, ValueError, RecursionError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UserError(f"{path}: cannot be read ({reason}); run shards/build.py again") from None
-        return _parse_meta(value, path, task)
+        return cls.parse(text, path, task)
+
+    @classmethod
+    def parse(cls, text: str | bytes, place: str | Path, task: str) -> TaskMeta:
+        """Check the text of a `meta.json`; messages name it by `place`. Raises `UserError` as `read`."""
+        try:
+            value = json.loads(text.decode() if isinstance(text, bytes) else text)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{place}: cannot be read ({error}); run shards/build.py again") from None
+        return _parse_meta(value, place, task)
 
     def write(self, shards_root: str | Path) -> Path:
         """Write `shards_root/<task>/meta.json` atomically; returns its path."""
@@ -210,7 +219,7 @@ class TaskMeta:
 class _Checked:
     """A JSON object being read: takes keys with their types, and names file and key where they are wrong."""
 
-    def __init__(self, value: Any, path: Path, where: str) -> None:
+    def __init__(self, value: Any, path: str | Path, where: str) -> None:
         self.path, self.where = path, where
         self.require(isinstance(value, dict), "", "is not an object")
         self.value = value
@@ -236,7 +245,7 @@ class _Checked:
                 for number, item in enumerate(items)]  # fmt: skip
 
 
-def _parse_meta(value: Any, path: Path, task: str) -> TaskMeta:
+def _parse_meta(value: Any, path: str | Path, task: str) -> TaskMeta:
     top = _Checked(value, path, "")
     version = top.take("format", int)
     top.require(version == FORMAT, "format", f"is {version}, this program reads {FORMAT}")

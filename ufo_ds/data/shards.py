@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,26 +18,23 @@ MAX_OPEN = 64
 """Shards that a process keeps open; a window of the shuffle is a few."""
 _IMAGES = ("jpg", "jpeg", "png", "bmp", "webp")
 _LABEL = {"cls": "cls", "det": "json", "seg": "png"}
-_REMOTE = re.compile(r"(https?|s3|gs|hdfs|ftp)://|pipe:")
 _TAR_BLOCK = 512
 _REMEDY = "copy shard and index again, or run shards/build.py again"
 
 
-def open_shards(location: str | Path, task: str, split: str) -> ShardSet:
-    """The samples of a split, wherever the shards are; see `ShardSet`."""
-    return ShardSet(local_folder(location), task, split)
+def open_shards(location: Any, task: str, split: str, meta: TaskMeta | None = None) -> ShardSet:
+    """The samples of a split, wherever the shards are; see `ShardSet`.
 
-
-def local_folder(location: str | Path) -> Path:
-    """The folder on this machine that holds the shards of `location`: the one place to add remote shards.
-
-    Raises:
-        UserError: `location` is remote.
+    Args:
+        location: a path or URL, or what `folders.open_folder` made of it with more settings.
+        task: `cls`, `det` or `seg`.
+        split: `train`, `val` or `test`.
+        meta: the task's `meta.json`, if it has been read.
     """
-    if _REMOTE.match(str(location)):
-        problem = "remote shards are not supported yet"
-        raise UserError(f"{location}: {problem}; copy them to a local folder and give that")
-    return Path(location)
+    from ufo_ds.data.folders import open_folder  # builds on this module
+
+    folder = open_folder(location) if isinstance(location, str | Path) else location
+    return folder.open(task, split, meta)
 
 
 class ShardSet:
@@ -50,6 +48,7 @@ class ShardSet:
         root: folder that `shards/build.py` wrote.
         task: `cls`, `det` or `seg`.
         split: `train`, `val` or `test`.
+        meta: the task's `meta.json`, if it has been read.
 
     Attributes:
         meta: the task's `meta.json`.
@@ -61,19 +60,23 @@ class ShardSet:
             a labelled split has no label.
     """
 
-    def __init__(self, root: str | Path, task: str, split: str) -> None:
-        self.root, self.task, self.split = Path(root), task, split
-        self.meta = TaskMeta.read(root, task)
+    max_open: int | None = None
+    """Shards that a process keeps open; None: `MAX_OPEN`."""
+    _own: tuple[str, ...] = ("_descriptors",)  # of one process
+
+    def __init__(self, root: str | Path, task: str, split: str, meta: TaskMeta | None = None) -> None:
+        self.root, self.task, self.split = root, task, split
+        self.meta = meta or TaskMeta.read(root, task)
         self.shards = self.meta.splits[split].shards
         self.shard_sizes = [info.samples for info in self.shards]
         self._ends = np.cumsum(self.shard_sizes)
-        samples = [members for info in self.shards for members in self._read_index(info)]
+        samples = self._read_indexes()
         self.file_names = [file_name_of(members[0].name) for members in samples]
         # Arrays and shared strings instead of `Member`s: a fraction of the memory, in every reader process.
         self._extensions = [tuple(sys.intern(m.ext.lower()) for m in members) for members in samples]
         self._first = np.cumsum([0, *map(len, samples)])
         self._places = np.array([(m.offset, m.size) for members in samples for m in members], np.int64)
-        self._descriptors: OrderedDict[int, int] = OrderedDict()
+        self._reset()
 
     def __len__(self) -> int:
         return len(self.file_names)
@@ -96,16 +99,28 @@ class ShardSet:
         Raises:
             UserError: the sample has no such member, or as `__getitem__`.
         """
-        shard = self._shard_of(index)
-        if ext not in self._extensions[index]:
-            problem = f"{self.file_names[index]} has no .{ext} member"
-            raise UserError(f"{self.path_of(index)}: {problem}; build the shards from labelled data")
+        self._require_member(index, ext)
         offset, size = self._places[self._first[index] + self._extensions[index].index(ext)].tolist()
-        return self._read(shard, offset, size)
+        return self._read(self._shard_of(index), offset, size)
 
-    def path_of(self, index: int) -> Path:
-        """The shard that holds a sample, for messages."""
-        return self._path(self._shard_of(index))
+    def path_of(self, index: int) -> Path | str:
+        """The shard that holds a sample, for messages: its path, or its address on another machine."""
+        return self._place(self._shard_of(index))
+
+    def keep(self, window: int | None) -> None:
+        """Make ready for an order that reads `window` shards at a time, or, None, any at any time.
+
+        To local shards this means nothing, nor do `begin` and `look_ahead`.
+        """
+
+    def begin(self, number: int, samples_of: Callable[[int], Sequence[int]]) -> None:
+        """Batch `number` will be the first that is asked for; `samples_of` gives the samples of a batch by number."""
+
+    def look_ahead(self, number: int, samples_of: Callable[[int], Sequence[int]]) -> None:
+        """This process makes batch `number` now, and later ones after it."""
+
+    def _reset(self) -> None:
+        self._descriptors: OrderedDict[int, int] = OrderedDict()
 
     def close(self) -> None:
         """Close the shards that this process has open; they open again when they are read."""
@@ -117,62 +132,87 @@ class ShardSet:
             self.close()
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_descriptors": OrderedDict()}
+        return {name: value for name, value in self.__dict__.items() if name not in self._own}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._reset()
 
     # ---- files ----
+
+    def _shards_of(self, indices: Sequence[int]) -> list[int]:
+        return np.searchsorted(self._ends, indices, side="right").tolist()
 
     def _shard_of(self, index: int) -> int:
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         return int(np.searchsorted(self._ends, index, side="right"))
 
-    def _path(self, shard: int) -> Path:
-        return self.root / self.task / self.shards[shard].name
+    def _place(self, shard: int) -> Path | str:
+        return self._tar(self.shards[shard])
+
+    def _tar(self, info: ShardInfo) -> Path:
+        return Path(self.root) / self.task / info.name
+
+    def _require_member(self, index: int, ext: str) -> None:
+        self._shard_of(index)
+        if ext not in self._extensions[index]:
+            problem = f"{self.file_names[index]} has no .{ext} member"
+            raise UserError(f"{self.path_of(index)}: {problem}; build the shards from labelled data")
+
+    def _read_indexes(self) -> list[list[Member]]:
+        return [members for info in self.shards for members in self._read_index(info)]
 
     def _read_index(self, info: ShardInfo) -> list[list[Member]]:
         """The samples of a shard, if tar, index and meta.json agree."""
-        tar = self.root / self.task / info.name
+        tar = self._tar(info)
         try:
             _check_size(tar, tar.stat().st_size, info.bytes)
         except OSError as error:
             raise _unreadable(tar, error) from None
         index = tar.with_name(info.index_name)
         samples = read_index(index)
+        self._check_samples(samples, info, index)
+        return samples
+
+    def _check_samples(self, samples: list[list[Member]], info: ShardInfo, index: str | Path) -> None:
         if len(samples) != info.samples:
             raise UserError(f"{index}: {len(samples)} samples, but meta.json says {info.samples}; {_REMEDY}")
         label = _LABEL.get(self.task) if self.meta.splits[self.split].labelled else None
         for line, members in enumerate(samples, start=2):
             if problem := _problem(members, info.bytes, label):
                 raise UserError(f"{index}:{line}: {problem}; {_REMEDY}")
-        return samples
 
     def _read(self, shard: int, offset: int, size: int) -> bytes:
         try:
             data = os.pread(self._descriptor(shard), _TAR_BLOCK + size, offset - _TAR_BLOCK)
         except OSError as error:
-            raise _unreadable(self._path(shard), error) from None
+            raise _unreadable(self._place(shard), error) from None
         if len(data) != _TAR_BLOCK + size:
-            raise UserError(f"{self._path(shard)}: breaks off before byte {offset + size}; {_REMEDY}")
+            raise UserError(f"{self._place(shard)}: breaks off before byte {offset + size}; {_REMEDY}")
         self._check_header(shard, data[:_TAR_BLOCK], size)
         return data[_TAR_BLOCK:]
 
     def _descriptor(self, shard: int) -> int:
         if shard not in self._descriptors:
-            if len(self._descriptors) >= MAX_OPEN:
+            if len(self._descriptors) >= (self.max_open or MAX_OPEN):
                 os.close(self._descriptors.popitem(last=False)[1])
             self._descriptors[shard] = self._open(shard)
         self._descriptors.move_to_end(shard)
         return self._descriptors[shard]
 
     def _open(self, shard: int) -> int:
-        descriptor = os.open(self._path(shard), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = self._open_file(shard)
         try:
-            _check_size(self._path(shard), os.fstat(descriptor).st_size, self.shards[shard].bytes)
+            _check_size(self._place(shard), os.fstat(descriptor).st_size, self.shards[shard].bytes)
             self._check_last_header(shard, descriptor)
         except BaseException:
             os.close(descriptor)
             raise
         return descriptor
+
+    def _open_file(self, shard: int) -> int:
+        return os.open(self._tar(self.shards[shard]), os.O_RDONLY | os.O_CLOEXEC)
 
     def _check_last_header(self, shard: int, descriptor: int) -> None:
         """Is the last image where it should be? Tars are padded, so another may well have the same size."""
@@ -186,10 +226,13 @@ class ShardSet:
         except ValueError:
             found = -1
         if found != size or header[156:157] not in (b"0", b"\0"):
-            raise UserError(f"{self._path(shard)}: is not the shard that its index describes; {_REMEDY}")
+            raise self._not_described(shard)
+
+    def _not_described(self, shard: int) -> UserError:
+        return UserError(f"{self._place(shard)}: is not the shard that its index describes; {_REMEDY}")
 
 
-def _check_size(path: Path, size: int, expected: int) -> None:
+def _check_size(path: str | Path, size: int, expected: int) -> None:
     if size != expected:
         problem = f"{size} bytes, but meta.json says {expected} (truncated or swapped)"
         raise UserError(f"{path}: {problem}; {_REMEDY}")
@@ -216,5 +259,5 @@ def _problem(members: list[Member], shard_bytes: int, label: str | None) -> str 
     return None
 
 
-def _unreadable(path: Path, error: OSError) -> UserError:
+def _unreadable(path: str | Path, error: OSError) -> UserError:
     return UserError(f"{path}: cannot be read ({error.strerror}); {_REMEDY}")

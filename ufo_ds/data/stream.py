@@ -39,8 +39,9 @@ def make_order(shards: ShardSet, task: str, seed: int, window: int, balance: boo
         balance: draw every class equally often, by the `.cls` members, instead of every sample once an epoch.
 
     Raises:
-        UserError: `balance` for samples without a class.
+        UserError: `balance` for samples without a class; remote shards that the order needs do not fit the cache.
     """
+    shards.keep(None if balance else window)
     if balance:
         labels = np.array([_class_of(shards, index) for index in range(len(shards))], np.int64)
         return Order(len(shards), partial(balanced, labels, seed, task))
@@ -108,6 +109,7 @@ class TaskStream(Iterator[Batch]):
 
     def __next__(self) -> Batch:
         if self._batches is None:
+            self._make.shards.begin(self.step, self._make.samples_of)
             module = type(self._make.transform).__module__
             self._batches = read_batches(self._make, self.step, None, self._workers, module)
         try:
@@ -187,9 +189,17 @@ class _TrainingBatches:
         self.shards, self.transform, self.collate, self.order = shards, transform, collate, order
         self.batch, self.rank, self.world, self.seed = batch, rank, world, seed
 
-    def __call__(self, step: int) -> Batch:
+    def samples_of(self, step: int) -> list[int]:
+        """Numbers of the samples of a batch, replacements aside."""
+        return [self.order.index(position) for position in self._positions(step)]
+
+    def _positions(self, step: int) -> range:
         first = (step * self.world + self.rank) * self.batch
-        found = [self._example(position) for position in range(first, first + self.batch)]
+        return range(first, first + self.batch)
+
+    def __call__(self, step: int) -> Batch:
+        self.shards.look_ahead(step, self.samples_of)
+        found = [self._example(position) for position in self._positions(step)]
         batch = self.collate([example for example, _ in found])
         batch.replaced = sum(replaced for _, replaced in found)
         return batch
@@ -218,9 +228,13 @@ class _EvaluationBatches:
     def __len__(self) -> int:
         return -(-len(self.samples) // self.batch)
 
+    def samples_of(self, number: int) -> range:
+        """Numbers of the samples of a batch; none beyond the last."""
+        return self.samples[number * self.batch : (number + 1) * self.batch]
+
     def __call__(self, number: int) -> Batch:
-        samples = self.samples[number * self.batch : (number + 1) * self.batch]
-        return self.collate([self._example(index) for index in samples])
+        self.shards.look_ahead(number, self.samples_of)
+        return self.collate([self._example(index) for index in self.samples_of(number)])
 
     def _example(self, index: int) -> Example:
         try:

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ufo_ds.data.schema import TaskMeta
 from ufo_ds.distributed import ObjectExchange
 from ufo_ds.errors import UserError
 from ufo_ds.recipe import Recipe
+from ufo_ds.redaction import without_secrets
 from ufo_ds.training.averaging import WeightAverage
 from ufo_ds.training.vouching import describe_files, file_names, read_side_file, vouch, write_side_file
 
 # Keys that may differ between the two halves of a run: where things are, how often, how many processes.
 FREE = {
     "tracking",
-    "data.shards",
+    *("data.shards", "data.remote", "data.cache", "data.cache_gib"),
     "data.workers",
     "train.steps",
     "train.eval_every",
@@ -79,7 +77,7 @@ def save_checkpoint(
         by_rank = exchange.gather(describe_files(partial, names))
         if by_rank is not None:
             files = {name: found for described in by_rank for name, found in described.items()}
-            side = {"step": step, "world": exchange.ranks.world, "recipe": dataclasses.asdict(recipe)}
+            side = {"step": step, "world": exchange.ranks.world, "recipe": without_secrets(dataclasses.asdict(recipe))}
             digest = write_side_file(partial, {**side, "shards": dict(shards), "state": dict(state), "files": files})
             vouch(folder, name, digest)
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -198,15 +196,6 @@ def load_checkpoint(engine: Any, checkpoint: Checkpoint, average: WeightAverage 
     if average:
         average.load(path)
     return checkpoint.side["state"]
-
-
-def fingerprint(meta: TaskMeta) -> str:
-    """SHA-256 over the classes and the shards of a task, by their own SHA-256 and in their order."""
-    splits = {
-        name: [(item.name, item.samples, item.sha256) for item in split.shards] for name, split in meta.splits.items()
-    }
-    classes = [(item.id, item.name) for item in meta.classes]
-    return hashlib.sha256(json.dumps([classes, splits], sort_keys=True).encode()).hexdigest()
 
 
 def check_resumable(checkpoint: Checkpoint, recipe: Recipe, shards: Mapping[str, str], world: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ufo_ds.assembly import average_score
+from ufo_ds.assembly import average_score, shards_folder
 from ufo_ds.data.decode import decode_image
 from ufo_ds.data.schema import RawSample, TaskMeta
 from ufo_ds.data.shards import ShardSet, open_shards
@@ -25,8 +25,9 @@ from ufo_ds.tasks import get_task
 
 def open_split(recipe: Recipe, metas: Mapping[str, TaskMeta], split: str) -> dict[str, ShardSet]:
     """That split of every task which has it, with labels. A data set without one can be trained on all the same."""
+    folder = shards_folder(recipe)
     return {
-        name: open_shards(recipe.data.shards, name, split)
+        name: open_shards(folder, name, split, meta)
         for name, meta in metas.items()
         if split in meta.splits and meta.splits[split].labelled
     }

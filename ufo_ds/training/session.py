@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from timm.scheduler import CosineLRScheduler
 
-from ufo_ds.assembly import build_model, load_fitting, read_metas
+from ufo_ds.assembly import build_model, load_fitting, read_metas, shards_folder
 from ufo_ds.command_line import write_recipe
 from ufo_ds.data.batch import Batch
+from ufo_ds.data.folders import fingerprint
+from ufo_ds.data.remote import check_room
 from ufo_ds.data.schema import TaskMeta
 from ufo_ds.data.shards import open_shards
 from ufo_ds.data.stream import TaskStream, make_order
@@ -34,7 +36,6 @@ from ufo_ds.training.averaging import WeightAverage
 from ufo_ds.training.checkpoints import (
     Checkpoint,
     check_resumable,
-    fingerprint,
     load_checkpoint,
     newest_checkpoint,
 )
@@ -152,6 +153,7 @@ def open_session(
     device, exchange = _start_ranks(ranks)
     stop = StopRequest()
     peers = Peers(exchange, stop.ask)
+    exchange.require_same(shards, f"the shards of {shards_folder(recipe)}")
     evaluator = Evaluator(recipe, metas, sets, exchange, device)
     optimizer_model = model.to(device)
     engine, schedule = _make_engine(optimizer_model, recipe, settings)
@@ -270,10 +272,13 @@ def _make_surgery(engine: Any, recipe: Recipe, tasks: list[str]) -> TaskGradient
 
 def _make_streams(recipe: Recipe, metas: dict[str, TaskMeta], ranks: Ranks, start_step: int) -> dict[str, TaskStream]:
     streams = {}
-    for name, meta in metas.items():
-        task, config = get_task(name), getattr(recipe.tasks, name)
-        shards = open_shards(recipe.data.shards, name, "train")
-        order = make_order(shards, name, recipe.seed, recipe.data.window, getattr(config, "balanced", False))
+    folder = shards_folder(recipe)
+    sets = {name: open_shards(folder, name, "train", meta) for name, meta in metas.items()}
+    balanced = {name: getattr(getattr(recipe.tasks, name), "balanced", False) for name in sets}
+    check_room([(shards, None if balanced[name] else recipe.data.window) for name, shards in sets.items()])
+    for name, shards in sets.items():
+        task, config, meta = get_task(name), getattr(recipe.tasks, name), metas[name]
+        order = make_order(shards, name, recipe.seed, recipe.data.window, balanced[name])
         streams[name] = TaskStream(
             shards,
             task.train_transform(config, meta),
