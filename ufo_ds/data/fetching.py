@@ -124,7 +124,7 @@ class _Transfer:
 
     def go_on(self) -> None:
         """Fetch what is missing; `whole` is left False where the file is not of the right size."""
-        with self.fetcher.open(self.name, self.done) as body:
+        with self.fetcher.open(self.name, self.done if self.done < self.size else 0) as body:
             if body.start != self.done:
                 self.done, self.digest = 0, hashlib.sha256()
             if body.size not in (None, self.size):

@@ -43,7 +43,7 @@ def open_folder(
     if not found:
         return LocalFolder(location)
     place, fetcher = _fetcher((found[1] or found[2]).lower(), str(location))
-    return RemoteFolder(place, fetcher, ShardCache(_cache_folder(cache), int(cache_gib * GIB)), stream)
+    return RemoteFolder(place, fetcher, None if stream else ShardCache(_cache_folder(cache), int(cache_gib * GIB)))
 
 
 def _fetcher(scheme: str, location: str) -> tuple[str, Fetcher]:
@@ -104,12 +104,11 @@ class RemoteFolder:
     Args:
         place: the address, without secrets.
         fetcher: of its files.
-        cache: of this machine.
-        stream: hold shards in memory; the cache then keeps the indexes alone.
+        cache: of this machine; None: nothing is written, shards are held in memory.
     """
 
-    def __init__(self, place: str, fetcher: Fetcher, cache: ShardCache, stream: bool) -> None:
-        self.place, self.fetcher, self.cache, self.stream = place, fetcher, cache, stream
+    def __init__(self, place: str, fetcher: Fetcher, cache: ShardCache | None) -> None:
+        self.place, self.fetcher, self.cache = place, fetcher, cache
         self._metas: dict[str, TaskMeta] = {}
 
     def __str__(self) -> str:
@@ -150,7 +149,7 @@ class RemoteFolder:
 
     def open(self, task: str, split: str, meta: TaskMeta | None = None) -> ShardSet:
         """The samples of a split. Raises `UserError`."""
-        kind = StreamedShards if self.stream else CachedShards
+        kind = CachedShards if self.cache else StreamedShards
         return kind(self, task, split, meta)
 
 

@@ -36,16 +36,15 @@ class Progress:
             # What is fetched a second time counts, too: never more than all.
             self._done = min(self._done + count, self._total)
             now = time.monotonic()
-            if now < self._next or not speaks():
+            if now < self._next:
                 return
             self._next = now + EVERY_SECONDS
             rate = self._done / (now - self._began)
             left = tqdm.format_interval((self._total - self._done) / rate) if rate else "?"
             done, total, speed = (value / self._scale for value in (self._done, self._total, rate))
-            figures = f"{done:.0f} of {total:.0f} {self._unit}, {speed:.1f} {self._unit}/s, ETA {left}"
-            print(f"fetching {self._label}: {figures}", file=sys.stderr, flush=True)
+            self.say(f"{done:.1f} of {total:.1f} {self._unit}, {speed:.1f} {self._unit}/s, ETA {left}")
 
-
-def speaks() -> bool:
-    """Whether this is the first rank of its machine."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+    def say(self, text: str) -> None:
+        """A line now, if this is the first rank of its machine."""
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print(f"fetching {self._label}: {text}", file=sys.stderr, flush=True)

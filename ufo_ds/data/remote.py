@@ -45,7 +45,7 @@ class RemoteShards(ShardSet):
     def __init__(self, folder: RemoteFolder, task: str, split: str, meta: TaskMeta | None = None) -> None:
         self.folder = folder
         self.fetcher: Fetcher = folder.fetcher
-        self.cache: ShardCache = folder.cache
+        self.cache: ShardCache | None = folder.cache
         self._window = EVALUATION_WINDOW
         self.max_open = EVALUATION_WINDOW
         self._prefetcher = Prefetcher()
@@ -99,12 +99,12 @@ class RemoteShards(ShardSet):
             progress.add(1)
             return samples
 
-        with _pool() as pool:
+        with _Connections() as pool:
             return [members for samples in pool.map(read, self.shards) for members in samples]
 
     def _read_index(self, info: ShardInfo) -> list[list[Member]]:
         name = f"{self.task}/{info.index_name}"
-        kept = self.cache.read_index(info)
+        kept = self.cache.read_index(info) if self.cache else None
         if kept is not None:
             with suppress(UserError):
                 return self._parse_index(kept, info, name)
@@ -115,7 +115,8 @@ class RemoteShards(ShardSet):
         except UserError:
             data = fetch_bytes(self.fetcher, name, limit)
             samples = self._parse_index(data, info, name)
-        self.cache.write_index(info, data)
+        if self.cache:
+            self.cache.write_index(info, data)
         return samples
 
     def _parse_index(self, data: bytes, info: ShardInfo, name: str) -> list[list[Member]]:
@@ -127,13 +128,6 @@ class RemoteShards(ShardSet):
         samples = parse_index(text, place)
         self._check_samples(samples, info, place)
         return samples
-
-    def _check_header(self, shard: int, header: bytes, size: int) -> None:
-        try:
-            super()._check_header(shard, header, size)
-        except UserError:
-            self.cache.write_index(self.shards[shard], None)  # the shard is right: the next start asks for the index
-            raise
 
 
 class CachedShards(RemoteShards):
@@ -168,6 +162,13 @@ class CachedShards(RemoteShards):
     def _open_file(self, shard: int) -> int:
         return self.cache.open(self.shards[shard], self._download(shard))
 
+    def _check_header(self, shard: int, header: bytes, size: int) -> None:
+        try:
+            super()._check_header(shard, header, size)
+        except UserError:
+            self.cache.write_index(self.shards[shard], None)  # the shard is right: the next start asks for the index
+            raise
+
     def _prefetch(self, shard: int, before: Sequence[int]) -> None:
         spare = {self.shards[other].sha256 for other in before}
         self.cache.fetch(self.shards[shard], self._download(shard), wait=False, spare=spare)
@@ -178,7 +179,10 @@ class CachedShards(RemoteShards):
 
     def _fetch_now(self, shards: Sequence[int], what: str) -> None:
         missing = [shard for shard in shards if not self.cache.holds(self.shards[shard])]
-        progress = Progress(f"{self.task} {self.split}, {what}", sum(self.shards[shard].bytes for shard in missing))
+        size = sum(self.shards[shard].bytes for shard in missing)
+        progress = Progress(f"{self.task} {self.split}, {what}", size)
+        if missing:
+            progress.say(f"{size / 2**20:.1f} MiB in {len(missing)} file(s) to {self.cache.folder}")
 
         def bring(shard: int) -> None:
             counted = [0]
@@ -190,7 +194,7 @@ class CachedShards(RemoteShards):
             self.cache.fetch(self.shards[shard], self._download(shard, count))
             progress.add(max(0, self.shards[shard].bytes - counted[0]))  # another process has fetched it
 
-        with _pool() as pool:
+        with _Connections() as pool:
             list(pool.map(bring, missing))
 
 
@@ -215,11 +219,11 @@ def check_room(orders: Sequence[tuple[ShardSet, int | None]]) -> None:
     )
 
 
-class _pool(ThreadPoolExecutor):  # noqa: N801 - used as a function
-    """Threads of which the first error stops the rest."""
+class _Connections(ThreadPoolExecutor):
+    """Threads that an error, or the user, does not wait for."""
 
     def __init__(self) -> None:
         super().__init__(CONNECTIONS)
 
     def __exit__(self, kind: type | None, *rest: object) -> None:
-        self.shutdown(wait=True, cancel_futures=kind is not None)
+        self.shutdown(wait=kind is None, cancel_futures=True)
