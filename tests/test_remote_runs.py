@@ -47,14 +47,14 @@ def figures(run_dir):
 
 
 def test_a_run_over_http_resumed_from_a_command_repeats_the_local_one(work, server):
-    url = f"http://me:hidden@{server.host}/some/shards/?x=hidden"
+    url = f"http://me:pa55word@{server.host}/some/shards/?x=pa55word"
     done = train(work, url, "http", "--data.cache", work / "cache", "--tracking.wandb", "offline")
     assert "fetching cls train, all shards" in done.stderr + done.stdout
     assert figures(work / "http") == figures(work / "local")
     assert max(server.count().values()) <= 3, "a shard of each task once, for both ranks and all readers"
     written = [path for path in (work / "http").rglob("*") if path.is_file()]
-    assert not [path for path in written if b"hidden" in path.read_bytes()]
-    assert "hidden" not in done.stdout + done.stderr
+    assert not [path for path in written if b"pa55word" in path.read_bytes()]
+    assert "pa55word" not in done.stdout + done.stderr
 
     shutil.rmtree(work / "http/checkpoints/step-00000004")
     command = f"pipe:cat {shlex.quote(str(work / 'shards'))}/{{}}"

@@ -22,6 +22,7 @@ from ufo_ds.redaction import without_secrets
 CACHE_GIB = 100.0
 """Size of the cache where nothing is said."""
 MAX_META_BYTES = 2**28
+_COMMANDS = {"gs": "gsutil -q cat", "hdfs": "hdfs dfs -cat", "ftp": "curl -sSf"}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|(pipe):")
 
 
@@ -56,8 +57,9 @@ def _fetcher(scheme: str, location: str) -> tuple[str, Fetcher]:
     address = without_secrets(location).rstrip("/")
     if scheme == "s3":
         return address, PipeFetcher(s3_command(location), address)
+    command = _COMMANDS.get(scheme, "COMMAND")
     raise UserError(f"{address}: {scheme}:// is not read by itself; give a path, a http(s) or s3 URL, or the command "
-                    f"that writes a file to its output, such as pipe:curl -sSf {scheme}://.../{{}}")  # fmt: skip
+                    f"that writes a file to its output: pipe:{command} {scheme}://.../{{}}")  # fmt: skip
 
 
 def _cache_folder(cache: str | None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import shlex
@@ -58,6 +59,8 @@ class PipeFetcher:
                 start_new_session=True,
                 bufsize=0,
             )
+            with contextlib.suppress(OSError, AttributeError):  # fewer turns where the system has such pipes
+                fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, CHUNK)
             try:
                 yield Body(0, None, _chunks(process, errors))
             finally:
