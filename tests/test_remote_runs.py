@@ -47,8 +47,12 @@ def figures(run_dir):
 
 
 def test_a_run_over_http_resumed_from_a_command_repeats_the_local_one(work, server):
+    # In a file, because DeepSpeed's launcher prints the command line.
     url = f"http://me:pa55word@{server.host}/some/shards/?x=pa55word"
-    done = train(work, url, "http", "--data.cache", work / "cache", "--tracking.wandb", "offline")
+    (work / "where.yaml").write_text(yaml.safe_dump({"data": {"shards": url}}))
+    where = ["--config", work / "tiny.yaml", "--config", work / "where.yaml"]
+    done = run("deepspeed", 2, "launch/train.py", *where, *SHORT,
+               "--run", work / "http", "--data.cache", work / "cache", "--tracking.wandb", "offline")  # fmt: skip
     assert "fetching cls train, all shards" in done.stderr + done.stdout
     assert figures(work / "http") == figures(work / "local")
     assert max(server.count().values()) <= 3, "a shard of each task once, for both ranks and all readers"
