@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 from scoring_data import make_data
+from tables import header, line
 
 from ufo_ds.workers import Workers, count_cores
 
@@ -102,18 +103,6 @@ def run(command: list) -> dict[str, float]:
             output.seek(0)
             raise SystemExit(f"{command} failed:\n{output.read().decode()[-3000:]}")
     return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "mib": usage.ru_maxrss / 1024}
-
-
-def header(*cells: object) -> None:
-    """The head of a table."""
-    print()
-    line(*cells)
-    line(*("---" for _ in cells))
-
-
-def line(*cells: object) -> None:
-    """A line of a table."""
-    print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
 
 # ---- in a process of its own ----

@@ -21,6 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tables import header, line
+
 PARTS = ("steps", "engines", "memory")
 
 
@@ -118,18 +120,6 @@ def memory(arguments: argparse.Namespace) -> list[dict]:
                 f"{row['allowed_mib']:.1f} MiB",
             )  # fmt: skip
     return rows
-
-
-def header(*cells: object) -> None:
-    """The head of a table."""
-    print()
-    line(*cells)
-    line(*("---" for _ in cells))
-
-
-def line(*cells: object) -> None:
-    """A line of a table."""
-    print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
 
 def start(task: dict, world: int) -> dict:

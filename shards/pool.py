@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
-import os
 import signal
 import sys
 import threading
@@ -16,6 +15,7 @@ from multiprocessing.synchronize import Event
 from typing import TypeVar
 
 from ufo_ds.errors import UserError
+from ufo_ds.workers import end_with_parent
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -94,15 +94,7 @@ def _start_worker(done: Synchronized, stop: Event) -> None:
     global _done, _stop
     _done, _stop = done, stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    # A pool whose parent was killed would wait for work for ever.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _work(function: Callable[[Job, Tick], Result], job: Job) -> Result:

@@ -113,11 +113,11 @@ def _start_worker() -> None:
     # and have the next one's pages given anew, a sixth of all the time.
     np.empty(2**24, np.uint8)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """A pool whose parent was killed would wait for work for ever."""
+def end_with_parent() -> None:
+    """For a thread of a child process: end it when its parent is gone. A pool would wait for work for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from ufo_ds.data.batch import Batch
 from ufo_ds.data.parcels import AHEAD, Parcel, Receiver, Sender
 from ufo_ds.errors import UserError
+from ufo_ds.workers import end_with_parent
 
 MAX_DEATHS = 3
 """So many in a row are no accident."""
@@ -152,7 +153,8 @@ def _start_reader(worker: int) -> None:
     # The loader limits torch to one thread in its workers, but knows nothing of OpenCV.
     cv2.setNumThreads(1)
     _keep_memory()
-    for watch in (_end_with_parent, _end_on_request):
+    # The loader's own watch looks for the fork server, which lives as long as any reader does.
+    for watch in (end_with_parent, _end_on_request):
         threading.Thread(target=watch, daemon=True).start()
 
 
@@ -166,14 +168,6 @@ def _keep_memory() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
         library.mallopt(_M_MMAP_MAX, 0)
-
-
-def _end_with_parent() -> None:
-    """A killed training process cannot end its readers, and the loader's own watch does not see it: the
-    parent that it looks for is the fork server, which lives as long as any reader does.
-    """
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _end_on_request() -> None:

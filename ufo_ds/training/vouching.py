@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ufo_ds.files import read_text, replace_file
+from ufo_ds.files import read_text, replace_file, sha256_of
 
 SIDE_FILE = "ufo_ds.json"
 """What a run must agree with to resume, and the files of the checkpoint. Read before anything is unpickled."""
@@ -28,8 +28,8 @@ def describe_files(folder: Path, names: Sequence[str]) -> dict[str, dict[str, An
     for name in names:
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            found[name] = {"bytes": os.fstat(file.fileno()).st_size, "sha256": digest}
+            size = os.fstat(file.fileno()).st_size
+        found[name] = {"bytes": size, "sha256": sha256_of(folder / name)}
     return found
 
 
@@ -94,6 +94,5 @@ def _problems(path: Path, files: dict[str, dict[str, Any]]) -> Iterator[str]:
             if size != expected["bytes"]:
                 yield f"{name} has {size} of {expected['bytes']} bytes"
     for name, expected in files.items():
-        with (path / name).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
-                yield f"{name} has other content than was written"
+        if sha256_of(path / name) != expected["sha256"]:
+            yield f"{name} has other content than was written"
