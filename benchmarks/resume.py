@@ -55,6 +55,8 @@ class Run:
     def __init__(self, folder: Path, recipe: Path, shards: Path, options: list[str], port: int) -> None:
         self.folder, self.log = folder, folder / "log.jsonl"
         self.output = folder.with_suffix(".out")
+        self.begins_at = max((int(path.name[5:]) for path in folder.glob("checkpoints/step-*[0-9]")), default=0)
+        self.old_log = self.log.stat().st_ino if self.log.exists() else None
         launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2", "--master_port", str(port)]
         where = ["--config", str(recipe), "--data.shards", str(shards), "--run", str(folder), *options]
         with self.output.open("a") as file:
@@ -62,11 +64,17 @@ class Run:
                                             stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
 
     def wait_for_step(self, step: int) -> None:
-        """Until the log has that step, or the run is over."""
+        """Until this start of the run has logged that step, or its first one if that is later; or the run is over."""
         until = time.monotonic() + PATIENCE
-        while self.process.poll() is None and (not self.log.exists() or last_step(self.log) < step):
+        while self.process.poll() is None and self._logged() < max(step, self.begins_at + 1):
             assert time.monotonic() < until, self.output.read_text()[-2000:]
             time.sleep(0.01)
+
+    def _logged(self) -> int:
+        """The last step that this start has logged: it replaces the log that it finds by one without later steps."""
+        if not self.log.exists() or self.log.stat().st_ino == self.old_log:
+            return 0
+        return last_step(self.log)
 
     def ranks(self) -> list[psutil.Process]:
         """The training processes, by rank."""

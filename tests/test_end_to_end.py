@@ -2,14 +2,11 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,55 +97,6 @@ def test_the_run_directory_holds_what_is_promised(work):
     assert set(log[0]["loss"]) == {"cls", "det", "seg"}
     assert all(value > 0 for row in log for value in row["surgery"]["grad_norm"].values())
     assert set(log[-1]["val"]) == {"cls", "det", "seg", "average"} and "val" not in log[0]
-
-
-def test_a_resumed_run_repeats_the_uninterrupted_one_to_the_bit(work):
-    """As a kill after step 3 leaves it: the checkpoint of step 2, and a log that went on."""
-    import shutil
-
-    resumed = work / "resumed"
-    shutil.copytree(work / "run", resumed)
-    shutil.rmtree(resumed / "checkpoints" / "step-00000004")
-    train(work / "tiny.yaml", work / "shards", resumed, "--resume", "--data.workers", 0)
-
-    def figures(row):
-        return {key: value for key, value in row.items() if key != "perf"}
-
-    before, after = read_log(work / "run"), read_log(resumed)
-    assert [figures(row) for row in after] == [figures(row) for row in before]
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        ["--surgery.method", "gradvac", "--surgery.every", "2", "--surgery.scope", "block", "--train.accumulate", "2"],
-        ["--surgery.method", "famo", "--deepspeed", "ds_configs/zero2_offload.json"],
-    ],
-    ids=["gradvac", "famo"],
-)
-def test_a_killed_run_resumes_with_the_same_weights_to_the_bit(work, tmp_path, more):
-    """Killed for real, all its ranks, somewhere after step 3; methods that remember, on engines that differ."""
-    from safetensors.torch import load_file
-
-    more = [*more, "--train.steps", 6]
-    train(work / "tiny.yaml", work / "shards", tmp_path / "whole", *more)
-    words = ["--config", work / "tiny.yaml", "--data.shards", work / "shards", "--run", tmp_path / "killed", *more]
-    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", 2, "--master_port", 29871]
-    command = [str(word) for word in [*launcher, "launch/train.py", *words]]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, **quiet)
-    log = tmp_path / "killed" / "log.jsonl"
-    deadline = time.monotonic() + 240
-    while not log.exists() or len(log.read_text().splitlines()) < 3:
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert len(read_log(tmp_path / "killed")) < 6, "it was through before it was killed"
-    train(work / "tiny.yaml", work / "shards", tmp_path / "killed", "--resume", *more)
-    expected, found = (load_file(tmp_path / run / "weights/last/model.safetensors") for run in ("whole", "killed"))
-    assert expected.keys() == found.keys()
-    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
 
 
 def test_a_changed_recipe_does_not_resume(work):

@@ -13,9 +13,9 @@ from resume import KINDS, RECIPE, Run, differences, interrupted_run, read_log  #
 
 CASES = {
     "fp32": ["--train.precision", "fp32", "--surgery.method", "gradvac", "--surgery.every", "2", "--surgery.scope",
-             "block", "--train.accumulate", "2"],
-    "bf16": ["--surgery.method", "famo", "--deepspeed", "ds_configs/zero2_offload.json", "--train.precision", "bf16"],
-    "default": ["--train.precision", "fp32", "--train.ema", "0.9", "--tracking.wandb", "offline"],
+             "block", "--train.accumulate", "2", "--train.ema", "0.9"],
+    "bf16": ["--train.precision", "bf16", "--surgery.method", "famo", "--deepspeed", "ds_configs/zero2_offload.json",
+             "--tracking.wandb", "offline"],
 }  # fmt: skip
 pytestmark = [pytest.mark.multiprocess, pytest.mark.timeout(1500)]
 

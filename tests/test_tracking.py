@@ -1,11 +1,12 @@
 import json
 import math
+import socket
 import sys
 
 import numpy as np
 import pytest
 
-from ufo_ds import terminal
+from ufo_ds import terminal, tracking
 from ufo_ds.environment import write_environment
 from ufo_ds.tracking import Tracker, cut_log, flatten, to_json
 
@@ -198,6 +199,23 @@ def test_broken_wandb_is_one_warning(tmp_path, monkeypatch, capsys, init_works, 
     warnings = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
     assert len(warnings) == 1 and reason in warnings[0]
     assert len(read_log(tmp_path)) == 3
+
+
+def test_unreachable_wandb_is_one_warning_and_an_offline_record(tmp_path, monkeypatch, capsys):
+    """wandb itself, and nobody at its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setitem(tracking._SETTINGS, "init_timeout", 2)
+    with tracker(tmp_path, wandb_mode="auto") as log:
+        for step in (1, 2):
+            log.log(record(step))
+    warnings = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert len(warnings) == 1 and "recording offline" in warnings[0], warnings
+    assert len(read_log(tmp_path)) == 2
+    assert list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
 
 
 def test_absent_wandb_is_one_warning(tmp_path, monkeypatch, capsys):

@@ -70,6 +70,8 @@ def leave(status: int) -> NoReturn:
     interpreter's lock while that is being taken down aborts the process: a run that was done would end with -6.
     """
     if not status:
+        # A handler may find its service gone (wandb's, which a launcher's SIGTERM reaches too): no news any more.
+        sys.unraisablehook = lambda _: None
         atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

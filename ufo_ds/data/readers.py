@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from multiprocessing.context import BaseContext
@@ -77,6 +78,8 @@ def _read(
     if workers:
         processes = {"multiprocessing_context": _context(module), "worker_init_fn": _start_reader}
         processes["prefetch_factor"] = AHEAD
+    # A reader more than cores is the recipe's choice, and would be told anew for every stream and evaluation.
+    warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
     # With a generator of its own the loader draws its seed from there, not from the training's.
     loader = DataLoader(
         _Parcels(make),
