@@ -35,8 +35,10 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 
+# Tests of one process two at a time; those that start several have the machine to themselves.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not multiprocess" -n 2 --dist loadscope
+	$(BIN)/python -m pytest -m multiprocess
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info .pytest_cache .ruff_cache .torch_extensions

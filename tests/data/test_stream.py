@@ -235,6 +235,30 @@ def test_a_killed_reader_costs_no_batch(make_set, capfd):
     assert not multiprocessing.active_children()
 
 
+def swap(shard):
+    """Another tar of the same size, under the same name."""
+    other = shard.with_suffix(".other")
+    other.write_bytes(bytes(shard.stat().st_size))
+    other.replace(shard)
+
+
+@pytest.mark.parametrize("fault", [swap, Path.unlink], ids=["swapped", "removed"])
+def test_a_shard_that_changes_under_the_stream_is_named_when_it_is_opened_anew(make_set, fault):
+    """What is open already is read on, whatever stands under its name by now."""
+    shards = make_set()
+    undisturbed = names(take(shards, 12, Draw()))
+    shard = shards.path_of(0)
+    with stream(shards, Draw(), workers=1) as batches:
+        found = names([next(batches) for _ in range(6)])  # an epoch: every shard is open
+        fault(shard)
+        found += names([next(batches) for _ in range(3)])
+        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+        with pytest.raises(UserError) as error:
+            found.extend(batch.sources[0]["file_name"] for batch in batches)
+    assert found[: 4 * 9] == undisturbed[: 4 * 9]
+    assert str(shard) in str(error.value) and "run shards/build.py again" in str(error.value)
+
+
 def test_readers_leave_sigterm_to_the_training(make_set):
     """A launcher sends it to all processes there are; the training wants its last batches before it goes."""
     shards = make_set()

@@ -1,4 +1,4 @@
-"""Rank of tests/surgery/test_self_test.py: DeepSpeed, changed under us in the way the argument names."""
+"""Rank of tests/surgery/test_self_test.py: DeepSpeed, changed under us in the ways the arguments name, one by one."""
 
 import sys
 
@@ -11,7 +11,7 @@ from ufo_ds.errors import UserError, leave
 from ufo_ds.surgery.self_test import check_partitions
 from ufo_ds.surgery.zero import hold_partitions
 
-CHANGE = sys.argv[1]
+CHANGE = "nothing"
 epilogue = DeepSpeedZeroOptimizer.independent_gradient_partition_epilogue
 norm = DeepSpeedZeroOptimizer.scaled_global_norm
 
@@ -38,8 +38,10 @@ def changed_epilogue(self):
         self.averaged_gradients = dict.fromkeys(kept)
 
 
-def main():
-    deepspeed.init_distributed(dist_backend="gloo")
+def check(change):
+    """The self-test's verdict on a fresh engine."""
+    global CHANGE
+    CHANGE = change
     model = torch.nn.Sequential(torch.nn.Linear(20, 20), torch.nn.Linear(20, 3))
     config = {
         "train_micro_batch_size_per_gpu": 1,
@@ -50,13 +52,19 @@ def main():
     optimizer = torch.optim.AdamW(model.parameters())
     engine = deepspeed.initialize(model=model, optimizer=optimizer, config=config)[0]
     DeepSpeedZeroOptimizer.independent_gradient_partition_epilogue = changed_epilogue
-    if CHANGE == "step takes others":
-        DeepSpeedZeroOptimizer.scaled_global_norm = lambda self: norm(self) * 1.5
+    changed_norm = change == "step takes others"
+    DeepSpeedZeroOptimizer.scaled_global_norm = (lambda self: norm(self) * 1.5) if changed_norm else norm
     try:
         check_partitions(hold_partitions(engine))
-        print("RESULT passed")
+        print(f"RESULT {change}: passed")
     except UserError as error:
-        print(f"RESULT {error}")
+        print(f"RESULT {change}: {error}")
+
+
+def main():
+    deepspeed.init_distributed(dist_backend="gloo")
+    for change in sys.argv[1:]:
+        check(change)
 
 
 main()

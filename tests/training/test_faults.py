@@ -3,13 +3,11 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
 
@@ -112,38 +110,16 @@ def test_a_disk_that_fills_up_costs_no_checkpoint(recipe, toy, tmp_path):
     assert read_log(tmp_path / "log.jsonl") == read_log(whole / "log.jsonl")
 
 
-def truncate(shard):
-    os.truncate(shard, shard.stat().st_size // 2)
-
-
-def swap(shard):
-    """Another tar of the same size, under the same name."""
-    data = bytearray(shard.read_bytes())
-    data[: len(data) // 2] = b"\\0" * (len(data) // 2)
-    other = shard.with_suffix(".other")
-    other.write_bytes(data)
-    other.replace(shard)
-
-
-@pytest.mark.parametrize("fault", [truncate, swap, Path.unlink], ids=["truncated", "swapped", "removed"])
-def test_a_shard_that_changes_under_the_run_is_named(recipe, toy, tmp_path, fault):
-    """What is open already is read on. What is not there any more as it was ends the run, with a line."""
+def test_a_shard_that_is_truncated_under_the_run_is_named(recipe, toy, tmp_path):
+    """Other changes of shards: tests/data/test_stream.py."""
     shards = tmp_path / "shards"
     shutil.copytree(toy / "shards", shards)
     process = start(command(recipe, shards, tmp_path / "run", "--data.workers", 1, "--train.steps", 2000))
     log = tmp_path / "run" / "log.jsonl"
     wait_for(lambda: log.exists() and log.stat().st_size, process)
-    fault(shards / "det" / "train-000000.tar")
-    if fault is not truncate:  # readers hold the old file: they have to open it anew
-        for reader in readers(process.pid):
-            reader.send_signal(signal.SIGKILL)
+    shard = shards / "det" / "train-000000.tar"
+    os.truncate(shard, shard.stat().st_size // 2)
     output, error = process.communicate(timeout=480)
     assert process.returncode == 2 and "Traceback" not in error + output, error
-    assert len(errors(error)) == 1 and str(shards / "det" / "train-000000.tar") in errors(error)[0], error
+    assert len(errors(error)) == 1 and str(shard) in errors(error)[0], error
     assert "run shards/build.py again" in error
-
-
-def readers(pid):
-    """Those below the server that they are forked from."""
-    below = psutil.Process(pid).children(recursive=True)
-    return [child for child in below if "forkserver" in " ".join(child.cmdline()) and child.ppid() != pid]
