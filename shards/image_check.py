@@ -13,7 +13,7 @@ from PIL import Image, ImageFile
 
 from shards.layouts import Boxes, Source
 from ufo_ds.data.schema import IGNORE_ID
-from ufo_ds.errors import shown
+from ufo_ds.errors import reason_of, shown
 from ufo_ds.files import read_bytes
 
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
@@ -37,8 +37,7 @@ def read_source(source: Source) -> bytes:
     try:
         data = read_bytes(source.path)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UnfitError(f"{source.path.name} cannot be read: {reason}") from None
+        raise UnfitError(f"{source.path.name} cannot be read: {reason_of(error)}") from None
     if len(data) != source.size:
         raise UnfitError(f"{source.path.name} has changed since the build began; run again when it is all there")
     return data

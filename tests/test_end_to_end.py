@@ -10,39 +10,14 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from resume import RECIPE  # noqa: E402
+
 TINY = {
-    "seed": 3,
-    "model": {
-        "trunk": "vit_tiny_patch16_224",
-        "trunk_kwargs": {"img_size": 64, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3},
-        "pretrained": False,
-        "depths": 2,
-        "drop_path": 0.1,
-        "checkpointing": "torch",
-    },
-    "tasks": {
-        "cls": {"batch": 3, "size": [48, 48]},
-        "det": {
-            "batch": 2,
-            "size": [64, 64],
-            "width": 32,
-            "levels": [8, 16],
-            "decoder_kwargs": {
-                "decoder_layers": 2,
-                "num_queries": 8,
-                "num_denoising": 8,
-                "encoder_ffn_dim": 32,
-                "decoder_ffn_dim": 32,
-                "encoder_attention_heads": 4,
-                "decoder_attention_heads": 4,
-            },
-        },
-        "seg": {"batch": 2, "crop": [48, 64], "width": 16, "eval_size": [64, 128]},
-    },
+    **RECIPE,
     "data": {"workers": 1},
     "train": {"steps": 4, "precision": "fp32", "clip": 5.0, "eval_every": 0, "checkpoint_every": 2, "gallery": 2},
-    "tracking": {"wandb": "disabled"},
-    "deepspeed": "ds_configs/zero2_cpu.json",
 }
 pytestmark = pytest.mark.multiprocess
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ufo_ds import command_line
 from ufo_ds.data.folders import LocalFolder, RemoteFolder, open_folder
 from ufo_ds.data.schema import META_NAME, TASKS, ClassInfo, TaskMeta
-from ufo_ds.errors import UserError, shown
+from ufo_ds.errors import UserError, reason_of, shown
 from ufo_ds.files import read_text, replace_file
 from ufo_ds.model.joint import JointModel
 from ufo_ds.model.trunk import Trunk
@@ -107,8 +107,7 @@ def write_tensors(model: torch.nn.Module, path: Path) -> None:
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be written ({reason}); make room for it") from None
+        raise UserError(f"{path}: cannot be written ({reason_of(error)}); make room for it") from None
 
 
 def find_weights(path: Path) -> Path:

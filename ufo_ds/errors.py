@@ -38,6 +38,11 @@ def shown(value: Any, limit: int = 40) -> str:
     return brief.repr(value)[:limit]
 
 
+def reason_of(error: Exception) -> Any:
+    """Why something could not be read or written, for a message: what the system says, or the error itself."""
+    return getattr(error, "strerror", None) or error
+
+
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run an entry point; a `UserError` becomes one line on stderr and exit status 2."""
     if isinstance(sys.stdout, io.TextIOWrapper):

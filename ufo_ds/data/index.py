@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ufo_ds.errors import UserError
+from ufo_ds.errors import UserError, reason_of
 from ufo_ds.files import read_text, replace_file
 
 _VERSION = "v1.2"
@@ -45,8 +45,7 @@ def read_index(path: str | Path) -> list[list[Member]]:
     try:
         text = read_text(path, "ascii")
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be read ({reason}); run shards/build.py again") from None
+        raise UserError(f"{path}: cannot be read ({reason_of(error)}); run shards/build.py again") from None
     return parse_index(text, path)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from ufo_ds.data.index import Member, read_index, write_index
-from ufo_ds.errors import UserError, shown
+from ufo_ds.errors import UserError, reason_of, shown
 from ufo_ds.files import read_text, replace_file
 
 __all__ = [
@@ -191,8 +191,7 @@ class TaskMeta:
             raise UserError(f"{path}: unfinished or absent build; run shards/build.py with --out "
                             f"{shards_root}") from None  # fmt: skip
         except (OSError, ValueError, RecursionError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(f"{path}: cannot be read ({reason}); run shards/build.py again") from None
+            raise UserError(f"{path}: cannot be read ({reason_of(error)}); run shards/build.py again") from None
         return cls.parse(text, path, task)
 
     @classmethod

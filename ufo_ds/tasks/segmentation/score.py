@@ -11,7 +11,7 @@ import cv2
 import msgspec
 import numpy as np
 
-from ufo_ds.errors import UserError
+from ufo_ds.errors import UserError, reason_of
 from ufo_ds.files import read_bytes
 from ufo_ds.polygons import encode_mask, paint
 from ufo_ds.submission import Polygons, mask_to_polygons, polygons_to_mask, read_polygons
@@ -192,8 +192,7 @@ def read_mask(path: Path) -> np.ndarray:
     try:
         data = read_bytes(path)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be read ({reason}); mend or remove it") from None
+        raise UserError(f"{path}: cannot be read ({reason_of(error)}); mend or remove it") from None
     return decode_mask(data, str(path))
 
 
