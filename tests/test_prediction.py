@@ -10,6 +10,7 @@ import torch
 
 from ufo_ds.assembly import build_model, save_weights
 from ufo_ds.command_line import recipe_from
+from ufo_ds.data.folders import open_folder
 from ufo_ds.data.schema import TaskMeta
 from ufo_ds.data.shards import open_shards
 from ufo_ds.distributed import ObjectExchange, find_ranks
@@ -38,7 +39,7 @@ def test_masks_packed_by_other_processes_are_the_models_own(tmp_path, monkeypatc
     texts = []
     for count in (1, 2):
         out = tmp_path / f"{count}.json"
-        predict(tmp_path / "weights", download.out, "val", out, workers=0, threads=count)
+        predict(tmp_path / "weights", open_folder(str(download.out)), "val", out, workers=0, threads=count)
         texts.append(out.read_bytes())
     torch.set_num_threads(threads)
     assert texts[0] == texts[1]
