@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +16,8 @@ from ufo_ds.assembly import build_model, load_fitting, read_metas, shards_folder
 from ufo_ds.command_line import write_recipe
 from ufo_ds.data.batch import Batch
 from ufo_ds.data.folders import fingerprint
-from ufo_ds.data.remote import check_room
 from ufo_ds.data.schema import TaskMeta
-from ufo_ds.data.shards import open_shards
-from ufo_ds.data.stream import TaskStream, make_order
+from ufo_ds.data.stream import TaskStream
 from ufo_ds.distributed import ObjectExchange, Ranks, find_device, find_ranks, limit_threads
 from ufo_ds.errors import UserError
 from ufo_ds.model.joint import JointModel
@@ -29,7 +26,6 @@ from ufo_ds.surgery.methods import make_weighting
 from ufo_ds.surgery.self_test import check_partitions
 from ufo_ds.surgery.task_gradients import TaskGradients
 from ufo_ds.surgery.zero import hold_partitions, unknown_version
-from ufo_ds.tasks import get_task
 from ufo_ds.tracking import LOG_NAME, Tracker, to_json, write_environment
 from ufo_ds.training.announcement import announce
 from ufo_ds.training.averaging import WeightAverage
@@ -45,6 +41,7 @@ from ufo_ds.training.faults import Faults
 from ufo_ds.training.optimizer import make_optimizer, make_schedule
 from ufo_ds.training.peers import Peers
 from ufo_ds.training.preemption import StopRequest
+from ufo_ds.training.streams import make_streams, steps_of
 
 
 @dataclass
@@ -137,7 +134,7 @@ def open_session(
     threads = limit_threads(ranks, recipe.train.threads)
     metas = read_metas(recipe)
     recipe.tasks.names = list(metas)
-    recipe.train.steps = recipe.train.steps or _steps_of(recipe, metas, ranks.world)
+    recipe.train.steps = recipe.train.steps or steps_of(recipe, metas, ranks.world)
     shards = {name: fingerprint(meta) for name, meta in metas.items()}
     if checkpoint:
         check_resumable(checkpoint, recipe, shards, ranks.world)
@@ -147,7 +144,7 @@ def open_session(
     model = build_model(recipe, metas)
     found = load_fitting(model, weights) if weights else None
     start_step = checkpoint.step if checkpoint else 0
-    streams = _make_streams(recipe, metas, ranks, start_step * recipe.train.accumulate)
+    streams = make_streams(recipe, metas, ranks, start_step * recipe.train.accumulate)
     sets = open_split(recipe, metas, "val")
 
     device, exchange = _start_ranks(ranks)
@@ -202,15 +199,6 @@ def open_session(
     stop.listen(peers.ask_stop)
     announce(session, model, threads, found, checkpoint)
     return session
-
-
-def _steps_of(recipe: Recipe, metas: dict[str, TaskMeta], world: int) -> int:
-    """Steps of `train.epochs` passes over the task that needs the most."""
-    ranks = world * recipe.train.accumulate
-    a_pass = [
-        meta.splits["train"].samples / (ranks * getattr(recipe.tasks, name).batch) for name, meta in metas.items()
-    ]
-    return max(1, math.ceil(recipe.train.epochs * max(a_pass)))
 
 
 def _find_checkpoint(run_dir: Path, resume: bool, ranks: Ranks) -> Checkpoint | None:
@@ -268,30 +256,6 @@ def _make_surgery(engine: Any, recipe: Recipe, tasks: list[str]) -> TaskGradient
     if recipe.surgery.self_test:
         check_partitions(partitions, min(2, recipe.train.accumulate))
     return gradients
-
-
-def _make_streams(recipe: Recipe, metas: dict[str, TaskMeta], ranks: Ranks, start_step: int) -> dict[str, TaskStream]:
-    streams = {}
-    folder = shards_folder(recipe)
-    sets = {name: open_shards(folder, name, "train", meta) for name, meta in metas.items()}
-    balanced = {name: getattr(getattr(recipe.tasks, name), "balanced", False) for name in sets}
-    check_room([(shards, None if balanced[name] else recipe.data.window) for name, shards in sets.items()])
-    for name, shards in sets.items():
-        task, config, meta = get_task(name), getattr(recipe.tasks, name), metas[name]
-        order = make_order(shards, name, recipe.seed, recipe.data.window, balanced[name])
-        streams[name] = TaskStream(
-            shards,
-            task.train_transform(config, meta),
-            task.collate,
-            order,
-            batch=config.batch,
-            rank=ranks.rank,
-            world=ranks.world,
-            seed=recipe.seed,
-            start_step=start_step,
-            workers=recipe.data.workers,
-        )
-    return streams
 
 
 def _gpu_names(device: torch.device) -> list[str]:

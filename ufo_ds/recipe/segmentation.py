@@ -1,0 +1,29 @@
+"""Semantic segmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class SegConfig:
+    """Semantic segmentation."""
+
+    batch: int = 2
+    """Images a micro-batch on each rank; a step takes `train.accumulate` of them."""
+    weight: float = 1.0
+    """Factor on the loss."""
+    crop: tuple[int, int] = (720, 1280)
+    """(height, width) of a training crop in pixels."""
+    scale_jitter: tuple[float, float] = (0.5, 2.0)
+    """Factor on the image's size before cropping (smallest, largest)."""
+    hflip: float = 0.5
+    """Probability of mirroring a training image."""
+    color_jitter: float = 0.3
+    """Strength of brightness, contrast and saturation jitter, 0..1."""
+    eval_size: tuple[int, int] | None = None
+    """(height, width) that whole frames are resized to for prediction; null: their own size."""
+    width: int = 256
+    """Channels of the fusion."""
+    aux_weight: float = 0.4
+    """Weight of the auxiliary loss on the middle depth."""
