@@ -28,8 +28,9 @@ class Example:
 
 @dataclass
 class Batch:
-    """A batch of ONE task. `images` is uint8 [B, 3, H, W]; `targets` and `sources` have one entry a sample,
-    except that dense targets may be stacked ([B, H, W] for seg, [B] for cls).
+    """A batch of ONE task. `images` is uint8 [B, 3, H, W], or float32 of 0..255 where pictures were mixed; `targets`
+    and `sources` have one entry a sample, except that dense targets may be stacked ([B, H, W] for seg; for cls [B], or
+    [B, K] where mixed).
     """
 
     task: str

@@ -65,6 +65,15 @@ class Placement:
         start = _draw(size, fixed.extent)
         return cls(scale, start, fixed.extent, _draw(canvas, fixed.size), fixed.size, canvas)
 
+    @classmethod
+    def around(cls, size: Pair, canvas: Pair, scale: float, pixel: Pair) -> Placement:
+        """As `at_random`, but of a larger picture a part that holds `pixel` (row, column), wherever in it."""
+        fixed = cls.at_origin(size, canvas, scale)
+        first = [max(0, place - part + 1) for place, part in zip(pixel, fixed.extent, strict=True)]
+        last = [min(place, all_ - part) for place, all_, part in zip(pixel, size, fixed.extent, strict=True)]
+        start = tuple(low + int(torch.randint(high - low + 1, ())) for low, high in zip(first, last, strict=True))
+        return cls(scale, start, fixed.extent, _draw(canvas, fixed.size), fixed.size, canvas)
+
     def reduced(self, reduction: int) -> Placement:
         """The same for a picture decoded at 1/`reduction` of its size, `scale * reduction` <= 1.
 
