@@ -8,10 +8,12 @@ import math
 from typing import Any
 
 from ufo_ds.errors import UserError, shown
-from ufo_ds.recipe import Recipe, SurgeryConfig
+from ufo_ds.recipe import DetConfig, Recipe, SurgeryConfig
 
 MIN_SIDE, MAX_SIDE = 16, 2**14
 """Pixels of a side of the network's input; channels of a pyramid at most."""
+MAX_PASTED = 100
+"""Each costs the decoding of a picture."""
 MAX_NUMBER = 2**53
 """Beyond it a float no longer counts in ones."""
 
@@ -24,6 +26,7 @@ def check_recipe(recipe: Recipe) -> None:
     _require("train.steps", train.steps, train.steps is None or train.steps > 0, "at least 1, or null")
     _require("train.epochs", train.epochs, train.epochs > 0, "above 0")
     _require("train.accumulate", train.accumulate, train.accumulate > 0, "at least 1")
+    _require("train.close_augment", train.close_augment, 0 <= train.close_augment <= 1, "in 0..1")
     _require("train.clip", train.clip, train.clip >= 0, "0 (off) or more")
     _require("train.keep_checkpoints", train.keep_checkpoints, train.keep_checkpoints > 0, "at least 1")
     _require("train.ema", train.ema, 0 <= train.ema < 1, "in [0, 1)")
@@ -61,8 +64,7 @@ def check_recipe(recipe: Recipe) -> None:
         doubling and set(levels) <= {4, 8, 16, 32, 64},
         "strides from 4 to 64, each twice the one before",
     )
-    nms = tasks.det.nms
-    _require("tasks.det.nms", nms, nms is None or 0 < nms <= 1, "in (0, 1], or null")
+    _check_detection(tasks.det)
     _require("tasks.cls.label_smoothing", tasks.cls.label_smoothing, 0 <= tasks.cls.label_smoothing < 1, "in [0, 1)")
 
 
@@ -88,6 +90,15 @@ def _check_surgery(config: SurgeryConfig) -> None:
         _require(f"surgery.{name}", getattr(config, name), getattr(config, name) >= 0, "0 or more")
     for name in ("uncertainty_lr", "famo_lr"):
         _require(f"surgery.{name}", getattr(config, name), getattr(config, name) > 0, "above 0")
+
+
+def _check_detection(config: DetConfig) -> None:
+    _require("tasks.det.nms", config.nms, config.nms is None or 0 < config.nms <= 1, "in (0, 1], or null")
+    for name in ("crop_to_box", "mosaic", "copy_paste"):
+        value = getattr(config, name)
+        _require(f"tasks.det.{name}", value, 0 <= value <= 1, "in 0..1")
+    most = config.copy_paste_max
+    _require("tasks.det.copy_paste_max", most, 1 <= most <= MAX_PASTED, f"1 to {MAX_PASTED} objects")
 
 
 def _check_task(key: str, config: Any) -> None:
