@@ -43,6 +43,9 @@ class DetConfig:
     """Further fields of that decoder's transformers config, e.g. `{decoder_layers: 3, num_queries: 100}`."""
     decoder_weights: str | None = None
     """A local safetensors file of a published checkpoint of that decoder; what fits in name and shape is taken."""
+    loss: Literal["default", "equalised_focal"] = "default"
+    """Of the classes: `default` is the decoder's own (varifocal, arXiv 2008.13367); `equalised_focal` focuses that of
+    each class the more, the less its positives weigh against its negatives (arXiv 2201.02593)."""
     norm: Literal["group", "frozen"] = "group"
     """What replaces the BatchNorm of the decoder's neck: `group` (GroupNorm) to train from scratch, `frozen` to keep
     the statistics of `decoder_weights`. BatchNorm itself is noise at a few images a rank, and differs by rank."""
