@@ -8,10 +8,12 @@ import math
 from typing import Any
 
 from ufo_ds.errors import UserError, shown
-from ufo_ds.recipe import ClsConfig, Recipe, SegConfig, SurgeryConfig
+from ufo_ds.recipe import ClsConfig, DetConfig, Recipe, SegConfig, SurgeryConfig
 
 MIN_SIDE, MAX_SIDE = 16, 2**14
 """Pixels of a side of the network's input; channels of a pyramid at most."""
+MAX_PASTED = 100
+"""Each costs the decoding of a picture."""
 MAX_NUMBER = 2**53
 """Beyond it a float no longer counts in ones."""
 
@@ -62,9 +64,8 @@ def check_recipe(recipe: Recipe) -> None:
         doubling and set(levels) <= {4, 8, 16, 32, 64},
         "strides from 4 to 64, each twice the one before",
     )
-    nms = tasks.det.nms
-    _require("tasks.det.nms", nms, nms is None or 0 < nms <= 1, "in (0, 1], or null")
     _check_cls(tasks.cls)
+    _check_detection(tasks.det)
     _check_seg(tasks.seg)
 
 
@@ -90,6 +91,15 @@ def _check_surgery(config: SurgeryConfig) -> None:
         _require(f"surgery.{name}", getattr(config, name), getattr(config, name) >= 0, "0 or more")
     for name in ("uncertainty_lr", "famo_lr"):
         _require(f"surgery.{name}", getattr(config, name), getattr(config, name) > 0, "above 0")
+
+
+def _check_detection(config: DetConfig) -> None:
+    _require("tasks.det.nms", config.nms, config.nms is None or 0 < config.nms <= 1, "in (0, 1], or null")
+    for name in ("crop_to_box", "mosaic", "copy_paste"):
+        value = getattr(config, name)
+        _require(f"tasks.det.{name}", value, 0 <= value <= 1, "in 0..1")
+    most = config.copy_paste_max
+    _require("tasks.det.copy_paste_max", most, 1 <= most <= MAX_PASTED, f"1 to {MAX_PASTED} objects")
 
 
 def _check_task(key: str, config: Any) -> None:

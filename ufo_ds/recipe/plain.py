@@ -6,11 +6,13 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from ufo_ds.recipe.classification import ClsConfig
+from ufo_ds.recipe.detection import DetConfig
 from ufo_ds.recipe.segmentation import SegConfig
 from ufo_ds.recipe.training import TrainConfig
 
 STRONG: dict[type, dict[str, Any]] = {
     ClsConfig: {"auto_augment": None, "random_erasing": 0.0, "mixup": 0.0, "cutmix": 0.0},
+    DetConfig: {"mosaic": 0.0, "copy_paste": 0.0},
     SegConfig: {"rare_crops": 0.0},
 }
 """For each task's config its strong keys with the values that switch them off."""
