@@ -225,7 +225,7 @@ class TaskGradients:
             failed = self._weigh(grams_STT, clip_ST)
             scales_ST = self.weights_ST
         else:
-            scales_ST = torch.ones_like(self.weights_ST) if clip_ST is None else clip_ST
+            scales_ST = torch.ones_like(self.weights_ST) if clip_ST is None else self._agree(clip_ST)
         _weighted_sum_(tensors, scales_ST[:, places], blocks if len(scales_ST) > 1 else None)
         self._sums |= {group: parts[0][group] for group in self.shared}
         return Findings(self.tasks, self.weights_ST, grams_BTT, self.blocks if self.depth else [], failed, clip=clip_ST)
