@@ -25,7 +25,7 @@ def flatten(row: Mapping[str, Any]) -> dict[str, float]:
                   **row.get("loss_parts", {})},
         "val": row.get("val", {}),
         "perf": row.get("perf", {}),
-        "surgery": {**{key: surgery[key] for key in ("grad_norm", "norm_ratio", "conflicts") if key in surgery},
+        "surgery": {**{key: surgery[key] for key in ("grad_norm", "clip", "norm_ratio", "conflicts") if key in surgery},
                     "weight": dict(zip(names, surgery.get("weights", []), strict=False))},
     }
     flat = dict(_leaves(tree, ""))

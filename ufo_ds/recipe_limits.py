@@ -8,10 +8,12 @@ import math
 from typing import Any
 
 from ufo_ds.errors import UserError, shown
-from ufo_ds.recipe import Recipe, SurgeryConfig
+from ufo_ds.recipe import ClsConfig, DetConfig, Recipe, SegConfig, SurgeryConfig
 
 MIN_SIDE, MAX_SIDE = 16, 2**14
 """Pixels of a side of the network's input; channels of a pyramid at most."""
+MAX_PASTED = 100
+"""Each costs the decoding of a picture."""
 MAX_NUMBER = 2**53
 """Beyond it a float no longer counts in ones."""
 
@@ -24,6 +26,7 @@ def check_recipe(recipe: Recipe) -> None:
     _require("train.steps", train.steps, train.steps is None or train.steps > 0, "at least 1, or null")
     _require("train.epochs", train.epochs, train.epochs > 0, "above 0")
     _require("train.accumulate", train.accumulate, train.accumulate > 0, "at least 1")
+    _require("train.close_augment", train.close_augment, 0 <= train.close_augment <= 1, "in 0..1")
     _require("train.clip", train.clip, train.clip >= 0, "0 (off) or more")
     _require("train.keep_checkpoints", train.keep_checkpoints, train.keep_checkpoints > 0, "at least 1")
     _require("train.ema", train.ema, 0 <= train.ema < 1, "in [0, 1)")
@@ -61,9 +64,9 @@ def check_recipe(recipe: Recipe) -> None:
         doubling and set(levels) <= {4, 8, 16, 32, 64},
         "strides from 4 to 64, each twice the one before",
     )
-    nms = tasks.det.nms
-    _require("tasks.det.nms", nms, nms is None or 0 < nms <= 1, "in (0, 1], or null")
-    _require("tasks.cls.label_smoothing", tasks.cls.label_smoothing, 0 <= tasks.cls.label_smoothing < 1, "in [0, 1)")
+    _check_cls(tasks.cls)
+    _check_detection(tasks.det)
+    _check_seg(tasks.seg)
 
 
 def _check_numbers(values: Any, key: str = "") -> None:
@@ -84,10 +87,19 @@ def _check_numbers(values: Any, key: str = "") -> None:
 def _check_surgery(config: SurgeryConfig) -> None:
     _require("surgery.every", config.every, config.every >= 0, "0 or more")
     _require("surgery.gradvac_beta", config.gradvac_beta, 0 <= config.gradvac_beta <= 1, "in 0..1")
-    for name in ("cagrad_c", "tbgc_clip"):
+    for name in ("cagrad_c", "task_clip", "tbgc_clip"):
         _require(f"surgery.{name}", getattr(config, name), getattr(config, name) >= 0, "0 or more")
     for name in ("uncertainty_lr", "famo_lr"):
         _require(f"surgery.{name}", getattr(config, name), getattr(config, name) > 0, "above 0")
+
+
+def _check_detection(config: DetConfig) -> None:
+    _require("tasks.det.nms", config.nms, config.nms is None or 0 < config.nms <= 1, "in (0, 1], or null")
+    for name in ("crop_to_box", "mosaic", "copy_paste"):
+        value = getattr(config, name)
+        _require(f"tasks.det.{name}", value, 0 <= value <= 1, "in 0..1")
+    most = config.copy_paste_max
+    _require("tasks.det.copy_paste_max", most, 1 <= most <= MAX_PASTED, f"1 to {MAX_PASTED} objects")
 
 
 def _check_task(key: str, config: Any) -> None:
@@ -105,9 +117,29 @@ def _check_task(key: str, config: Any) -> None:
         _require(f"{key}.{name}", value, value >= 0, "0 or more")
     width = getattr(config, "width", 1)
     _require(f"{key}.width", width, 0 < width <= MAX_SIDE, f"1 to {MAX_SIDE} channels")
-    for name in ("hflip", "color_jitter", "min_visible", "dropout"):
+    for name in ("hflip", "color_jitter", "jitter_prob", "min_visible", "dropout"):
         value = getattr(config, name, 0)
         _require(f"{key}.{name}", value, 0 <= value <= 1, "in 0..1")
+    hue = getattr(config, "hue_jitter", None)
+    _require(f"{key}.hue_jitter", hue, hue is None or 0 <= hue <= 0.5, "in 0..0.5, or null")
+
+
+def _check_cls(config: ClsConfig) -> None:
+    smoothing, magnitude = config.label_smoothing, config.auto_augment_magnitude
+    _require("tasks.cls.label_smoothing", smoothing, 0 <= smoothing < 1, "in [0, 1)")
+    _require("tasks.cls.auto_augment_magnitude", magnitude, 0 <= magnitude <= 30, "in 0..30")
+    for name in ("random_erasing", "mix_prob", "mix_switch_prob"):
+        _require(f"tasks.cls.{name}", getattr(config, name), 0 <= getattr(config, name) <= 1, "in 0..1")
+    for name in ("mixup", "cutmix"):
+        value = getattr(config, name)
+        _require(f"tasks.cls.{name}", value, 0 <= value <= 100, "0 (off) to 100")
+        _require(f"tasks.cls.{name}", value, value == 0 or config.batch > 1,
+                 "0 with tasks.cls.batch 1: a picture is mixed with another of its micro-batch")
+
+
+def _check_seg(config: SegConfig) -> None:
+    _require("tasks.seg.rare_crops", config.rare_crops, 0 <= config.rare_crops <= 1, "in 0..1")
+    _require("tasks.seg.cat_max_ratio", config.cat_max_ratio, 0 < config.cat_max_ratio <= 1, "in (0, 1]; 1 is off")
 
 
 def _require(key: str, value: Any, holds: bool, remedy: str) -> None:

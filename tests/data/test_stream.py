@@ -9,7 +9,6 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -21,10 +20,11 @@ from ufo_ds.data.decode import DecodeError
 from ufo_ds.data.shards import ShardSet
 from ufo_ds.data.stream import MAX_BROKEN, TaskStream, evaluation_batches, make_order
 from ufo_ds.errors import UserError
+from ufo_ds.recipe import ClsConfig
 from ufo_ds.tasks.classification import examples as cls
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = SimpleNamespace(size=(32, 32), crop_scale=(0.3, 1.0), hflip=0.5, color_jitter=0.4)
+CONFIG = ClsConfig(size=(32, 32), crop_scale=(0.3, 1.0), hflip=0.5, color_jitter=0.4)
 SHARDS = ([0, 1, 2, 3, 4], [5, 6, 7, 8, 9, 10, 11], [12, 13, 14, 15, 16, 17, 18])
 
 
@@ -322,11 +322,11 @@ import multiprocessing, os, signal, sys
 from ufo_ds.data.shards import ShardSet
 from ufo_ds.data.stream import TaskStream, make_order
 from ufo_ds.tasks.classification.examples import TrainTransform, collate
-from types import SimpleNamespace
+from ufo_ds.recipe import ClsConfig
 
 if __name__ == "__main__":
     shards = ShardSet(sys.argv[1], "cls", "train")
-    config = SimpleNamespace(size=(32, 32), crop_scale=(0.3, 1.0), hflip=0.5, color_jitter=0.4)
+    config = ClsConfig(size=(32, 32), crop_scale=(0.3, 1.0), hflip=0.5, color_jitter=0.4)
     order = make_order(shards, "cls", 0, 2, False)
     stream = TaskStream(shards, TrainTransform(config, shards.meta), collate, order, batch=4, seed=0, workers=2)
     next(stream)

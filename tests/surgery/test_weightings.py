@@ -142,12 +142,10 @@ def pcgrad_by_hand(gradients, order):
     return combined
 
 
-def test_tbgc_clips_each_task_and_brings_all_to_one_norm():
+def test_tbgc_brings_all_to_one_norm():
     jacobian = torch.diag(torch.tensor([1.0, 2.0, 9.0], dtype=torch.float64))
     norms = (weigh("tbgc", jacobian)[:, None] * jacobian).norm(dim=1)
     torch.testing.assert_close(norms, torch.full((3,), 4.0, dtype=torch.float64))
-    norms = (weigh("tbgc", jacobian, tbgc_clip=3.0)[:, None] * jacobian).norm(dim=1)
-    torch.testing.assert_close(norms, torch.full((3,), 2.0, dtype=torch.float64))
 
 
 @settings(max_examples=60, deadline=None)

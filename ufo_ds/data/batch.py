@@ -19,17 +19,20 @@ class Example:
         target: what the head's loss takes, or None when the sample has no labels.
         source: where it came from: `file_name`, `size` (original (H, W) in pixels), and what the task needs to map
             predictions back to the original image (for det: `image_id`, `scale`, the factor original -> input).
+        left_out: companions that could not be decoded, and so are not in it.
     """
 
     image: Tensor
     target: Any
     source: dict[str, Any]
+    left_out: int = 0
 
 
 @dataclass
 class Batch:
-    """A batch of ONE task. `images` is uint8 [B, 3, H, W]; `targets` and `sources` have one entry a sample,
-    except that dense targets may be stacked ([B, H, W] for seg, [B] for cls).
+    """A batch of ONE task. `images` is uint8 [B, 3, H, W], or float32 of 0..255 where pictures were mixed; `targets`
+    and `sources` have one entry a sample, except that dense targets may be stacked ([B, H, W] for seg; for cls [B], or
+    [B, K] where mixed).
     """
 
     task: str
@@ -37,7 +40,7 @@ class Batch:
     targets: Any
     sources: list[dict[str, Any]]
     replaced: int = 0
-    """Samples that could not be decoded and were replaced by their successor in the order."""
+    """Samples that could not be decoded: replaced by their successor in the order, or, as companions, left out."""
 
     def to(self, device: torch.device) -> Batch:
         """The batch with images and tensor targets on `device`."""

@@ -39,6 +39,13 @@ def shuffled(shard_sizes: Sequence[int], seed: int, task: str, epoch: int, windo
     return np.concatenate(parts)
 
 
+def window_ends(shard_sizes: Sequence[int], seed: int, task: str, epoch: int, window: int) -> np.ndarray:
+    """Where the windows of `shuffled` end in its order: int64 [windows], ascending, the last one is N."""
+    shards = _permutation(_bits(seed, task, epoch), len(shard_sizes))
+    ends = np.cumsum(np.asarray(shard_sizes)[shards])
+    return np.append(ends[window - 1 : -1 : window], ends[-1])
+
+
 def balanced(labels: Sequence[int] | np.ndarray, seed: int, task: str, epoch: int) -> np.ndarray:
     """As many draws as there are samples, every class that occurs equally often (differences of 1 at most).
 
@@ -74,29 +81,50 @@ class Order:
     Args:
         length: samples an epoch (N).
         permute: epoch -> int64 [N]; picklable, so that reader processes can have it.
+        windows: epoch -> where each window of its order ends, as `window_ends`; picklable. None: an epoch is one.
     """
 
     KEPT = 2  # neighbouring epochs: a batch may lie across their border
 
-    def __init__(self, length: int, permute: Callable[[int], np.ndarray]) -> None:
-        self.length, self.permute = length, permute
+    def __init__(
+        self,
+        length: int,
+        permute: Callable[[int], np.ndarray],
+        windows: Callable[[int], np.ndarray] | None = None,
+    ) -> None:
+        self.length, self.permute, self.windows = length, permute, windows
         self._epochs: dict[int, np.ndarray] = {}
+        self._ends: dict[int, np.ndarray] = {}
 
     def index(self, position: int) -> int:
         """The sample at a position of the stream."""
         epoch, place = self.locate(position)
-        if epoch not in self._epochs:
-            while len(self._epochs) >= self.KEPT:
-                del self._epochs[next(iter(self._epochs))]
-            self._epochs[epoch] = self.permute(epoch)
-        return int(self._epochs[epoch][place])
+        return int(self._of(epoch, self._epochs, self.permute)[place])
+
+    def window(self, position: int) -> range:
+        """The positions that are shuffled together with this one: their shards are read at the same time."""
+        if self.windows is None:
+            first = position - position % self.length
+            return range(first, first + self.length)
+        epoch, place = self.locate(position)
+        ends = self._of(epoch, self._ends, self.windows)
+        number = int(np.searchsorted(ends, place, side="right"))
+        first = int(ends[number - 1]) if number else 0
+        return range(epoch * self.length + first, epoch * self.length + int(ends[number]))
+
+    def _of(self, epoch: int, kept: dict[int, np.ndarray], make: Callable[[int], np.ndarray]) -> np.ndarray:
+        if epoch not in kept:
+            while len(kept) >= self.KEPT:
+                del kept[next(iter(kept))]
+            kept[epoch] = make(epoch)
+        return kept[epoch]
 
     def locate(self, position: int) -> tuple[int, int]:
         """A position of the stream -> (epoch, place in that epoch's order), both from 0."""
         return divmod(position, self.length)
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_epochs": {}}
+        return {**self.__dict__, "_epochs": {}, "_ends": {}}
 
 
 def _bits(seed: int, task: str, epoch: int) -> np.random.PCG64:

@@ -30,25 +30,41 @@ Factors = tuple[float, float, float, float]
 """Brightness, contrast, saturation, turn of the hue; see `colour_matrix`."""
 
 
-def jitter_colour(image: np.ndarray, strength: float) -> np.ndarray:
-    """Change brightness, contrast and saturation by a factor in 1 +- strength each, and the hue a little.
+def jitter_colour(
+    image: np.ndarray, strength: float, hue: float | None = None, probability: float = 1.0
+) -> np.ndarray:
+    """Change brightness, contrast and saturation by a factor in 1 +- strength each, and turn the hue.
+
+    Strength 0.5, hue 0.1 and probability 0.5 are the ranges of the photometric distortion of SSD (arXiv 1512.02325),
+    which is customary in segmentation. Its random order of contrast and the rest is no choice here: a factor on all
+    of a pixel commutes with the other changes.
 
     Args:
         image: RGB uint8 [H, W, 3].
-        strength: 0 (the image itself comes back) to 1. Draws from torch's global generator.
+        strength: 0 to 1. Draws from torch's global generator.
+        hue: its largest turn, in parts of the circle; None: `HUE_TURN` times the strength.
+        probability: of each of the four changes by itself.
 
     Returns:
-        RGB uint8 [H, W, 3].
+        RGB uint8 [H, W, 3]; the image itself where strength and hue, or the probability, are 0.
     """
-    return recolour(image, draw_jitter(strength))
+    return recolour(image, draw_jitter(strength, hue, probability))
 
 
-def draw_jitter(strength: float) -> Factors | None:
-    """What `jitter_colour` draws; None, and nothing drawn, for strength 0."""
-    if strength <= 0:
+def draw_jitter(strength: float, hue: float | None = None, probability: float = 1.0) -> Factors | None:
+    """What `jitter_colour` draws; None, and nothing drawn, where there is nothing to change."""
+    if probability <= 0 or (strength <= 0 and not hue):
         return None
     brightness, contrast, saturation = (uniform(1 - strength, 1 + strength) for _ in range(3))
-    return brightness, contrast, saturation, uniform(-strength, strength) * HUE_TURN
+    turn = uniform(-strength, strength) * HUE_TURN if hue is None else uniform(-hue, hue)
+    drawn = brightness, contrast, saturation, turn
+    if probability >= 1:
+        return drawn
+    kept = [uniform(0, 1) < probability for _ in drawn]
+    brightness, contrast, saturation, turn = (
+        value if keep else neutral for value, neutral, keep in zip(drawn, (1.0, 1.0, 1.0, 0.0), kept, strict=True)
+    )
+    return brightness, contrast, saturation, turn
 
 
 def recolour(image: np.ndarray, factors: Factors | None) -> np.ndarray:

@@ -56,13 +56,23 @@ class Placement:
         return cls(scale, (0, 0), (rows[0], columns[0]), (0, 0), (rows[1], columns[1]), canvas)
 
     @classmethod
-    def at_random(cls, size: Pair, canvas: Pair, scale: float) -> Placement:
+    def at_random(cls, size: Pair, canvas: Pair, scale: float, hold: np.ndarray | None = None) -> Placement:
         """Along each axis a random part of a larger picture, or a random place for a smaller one.
 
-        Draws from torch's global generator. Otherwise as `at_origin`.
+        Of all parts only those that hold a box, xyxy in pixels of the original, where one is given; of a box that is
+        larger than they are, those that it fills. Draws from torch's global generator. Otherwise as `at_origin`.
         """
         fixed = cls.at_origin(size, canvas, scale)
-        start = _draw(size, fixed.extent)
+        start = _draw(size, fixed.extent) if hold is None else fixed._draw_around(hold, size)
+        return cls(scale, start, fixed.extent, _draw(canvas, fixed.size), fixed.size, canvas)
+
+    @classmethod
+    def around(cls, size: Pair, canvas: Pair, scale: float, pixel: Pair) -> Placement:
+        """As `at_random`, but of a larger picture a part that holds `pixel` (row, column), wherever in it."""
+        fixed = cls.at_origin(size, canvas, scale)
+        first = [max(0, place - part + 1) for place, part in zip(pixel, fixed.extent, strict=True)]
+        last = [min(place, all_ - part) for place, all_, part in zip(pixel, size, fixed.extent, strict=True)]
+        start = tuple(low + int(torch.randint(high - low + 1, ())) for low, high in zip(first, last, strict=True))
         return cls(scale, start, fixed.extent, _draw(canvas, fixed.size), fixed.size, canvas)
 
     def reduced(self, reduction: int) -> Placement:
@@ -109,6 +119,16 @@ class Placement:
         """What of boxes [N, 4], xyxy in pixels of the canvas, lies on the picture."""
         low = _twice(self.offset)
         return np.clip(xyxy, low, low + _twice(self.size))
+
+    def _draw_around(self, xyxy: np.ndarray, room: Pair) -> Pair:
+        """A random corner in `room` from which a window like this shows a box of it."""
+        corner = []
+        for axis, low, high in zip((0, 1), xyxy[1::-1], xyxy[:1:-1], strict=True):
+            shown = math.floor(self.size[axis] / self.scale)  # of the last original pixel only a part may be
+            bounds = sorted((math.ceil(high) - shown, math.floor(low)))
+            first, last = (min(max(bound, 0), room[axis] - self.extent[axis]) for bound in bounds)
+            corner.append(int(torch.randint(first, last + 1, ())))
+        return corner[0], corner[1]
 
     def _picture(self, pixels: Tensor) -> Tensor:
         (top, left), (height, width) = self.offset, self.size

@@ -25,6 +25,8 @@ CONNECTIONS = 4
 """Files that a start fetches at a time."""
 INDEX_BYTES = 4096
 """The most that a sample's line of the index takes."""
+DRAWS_FROM_ALL = {"cls": "balanced", "det": "copy_paste"}
+"""For a task the key of its config with which training draws from all shards at any time."""
 EVALUATION_WINDOW = 2
 """Shards that reading in order needs at a time: that of the fastest reader, and of the slowest."""
 
@@ -212,10 +214,11 @@ def check_room(orders: Sequence[tuple[ShardSet, int | None]]) -> None:
         f"{shards.task} {'all' if window is None else min(window, len(shards.shards))} shards {need / GIB:.2f} GiB"
         for (shards, window), need in zip(remote, needs, strict=True)
     )
-    cls = "; all shards, as tasks.cls.balanced draws from everywhere" if any(w is None for _, w in remote) else ""
+    keys = " and ".join(f"tasks.{shards.task}.{DRAWS_FROM_ALL[shards.task]}" for shards, w in remote if w is None)
+    why = f"; all shards, as {keys} draws from everywhere" if keys else ""
     raise UserError(
         f"key 'data.cache_gib' is {remote[0][0].cache.limit / GIB:.4g}, but the order of the samples reads "
-        f"{sum(needs) / GIB:.4g} GiB at a time ({parts}{cls}); raise it, or lower data.window"
+        f"{sum(needs) / GIB:.4g} GiB at a time ({parts}{why}); raise it, or lower data.window"
     )
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
 from ufo_ds.data.batch import Batch, Example
+from ufo_ds.data.companions import Companion, Gathering, companions_of
 from ufo_ds.data.decode import DecodeError, decode_label
-from ufo_ds.data.order import Order, balanced, shuffled
+from ufo_ds.data.order import Order, balanced, shuffled, window_ends
 from ufo_ds.data.readers import read_batches
 from ufo_ds.data.schema import RawSample
 from ufo_ds.data.shards import ShardSet
@@ -24,11 +26,13 @@ MAX_BROKEN = 16
 """So many broken samples in a row are no accident."""
 _REMEDY = "mend or remove the raw file and run shards/build.py again"
 
-Transform = Callable[[RawSample], Example]
+Transform = Callable[[RawSample], Example] | Gathering
 Collate = Callable[[Sequence[Example]], Batch]
 
 
-def make_order(shards: ShardSet, task: str, seed: int, window: int, balance: bool) -> Order:
+def make_order(
+    shards: ShardSet, task: str, seed: int, window: int, balance: bool, everywhere: bool = False
+) -> Order:
     """The order of a training stream.
 
     Args:
@@ -37,15 +41,17 @@ def make_order(shards: ShardSet, task: str, seed: int, window: int, balance: boo
         seed: of the run.
         window: shards that are shuffled together; of no effect with `balance`.
         balance: draw every class equally often, by the `.cls` members, instead of every sample once an epoch.
+        everywhere: companions come from any shard at any time; the order stays the same.
 
     Raises:
         UserError: `balance` for samples without a class; remote shards that the order needs do not fit the cache.
     """
-    shards.keep(None if balance else window)
+    shards.keep(None if balance or everywhere else window)
     if balance:
         labels = np.array([_class_of(shards, index) for index in range(len(shards))], np.int64)
         return Order(len(shards), partial(balanced, labels, seed, task))
-    return Order(len(shards), partial(shuffled, shards.shard_sizes, seed, task, window=window))
+    shuffle, ends = (partial(one, shards.shard_sizes, seed, task, window=window) for one in (shuffled, window_ends))
+    return Order(len(shards), shuffle, ends)
 
 
 def _class_of(shards: ShardSet, index: int) -> int:
@@ -66,7 +72,8 @@ class TaskStream(Iterator[Batch]):
 
     Args:
         shards: the split.
-        transform: RawSample -> Example; picklable, random through torch's global generator alone.
+        transform: RawSample -> Example, or a `Gathering`, which takes companions; picklable, random through torch's
+            global generator alone.
         collate: Examples -> Batch; picklable.
         order: of the samples; see `make_order`.
         batch: samples a step on this rank (B).
@@ -75,6 +82,7 @@ class TaskStream(Iterator[Batch]):
         seed: of the run.
         start_step: number of the first batch, from 0: steps done before it.
         workers: reader processes; they start with the first batch. 0 reads in this process.
+        closing: number of a batch, and the transform from there on; None: `transform` to the end.
 
     Raises:
         UserError: fewer samples than one global batch; while iterating, a sample that is not what the task
@@ -94,6 +102,7 @@ class TaskStream(Iterator[Batch]):
         seed: int,
         start_step: int = 0,
         workers: int = 0,
+        closing: tuple[int, Transform] | None = None,
     ) -> None:
         if len(shards) < batch * world:
             name = shards.task
@@ -103,7 +112,7 @@ class TaskStream(Iterator[Batch]):
         self.step = start_step
         """Number of the next batch."""
         self._passes_a_step = batch * world / order.length
-        self._make = _TrainingBatches(shards, transform, collate, order, batch, rank, world, seed)
+        self._make = _TrainingBatches(shards, transform, collate, order, batch, rank, world, seed, closing)
         self._workers = workers
         self._batches: Generator[Batch, None, None] | None = None
 
@@ -185,13 +194,25 @@ class _TrainingBatches:
         rank: int,
         world: int,
         seed: int,
+        closing: tuple[int, Transform] | None,
     ) -> None:
         self.shards, self.transform, self.collate, self.order = shards, transform, collate, order
         self.batch, self.rank, self.world, self.seed = batch, rank, world, seed
+        self.closing = closing
 
     def samples_of(self, step: int) -> list[int]:
-        """Numbers of the samples of a batch, replacements aside."""
-        return [self.order.index(position) for position in self._positions(step)]
+        """Numbers of the samples of a batch, companions among them, replacements aside."""
+        found = []
+        for position in self._positions(step):
+            companions = self._companions(self._transform_at(step), position)
+            found += [self.order.index(position), *(companion.index for companion in companions)]
+        return found
+
+    def _transform_at(self, step: int) -> Transform:
+        return self.closing[1] if self.closing and step >= self.closing[0] else self.transform
+
+    def _companions(self, transform: Transform, position: int) -> list[Companion]:
+        return companions_of(transform, self.order, self.seed, self.shards.task, position)
 
     def _positions(self, step: int) -> range:
         first = (step * self.world + self.rank) * self.batch
@@ -199,20 +220,21 @@ class _TrainingBatches:
 
     def __call__(self, step: int) -> Batch:
         self.shards.look_ahead(step, self.samples_of)
-        found = [self._example(position) for position in self._positions(step)]
+        found = [self._example(position, self._transform_at(step)) for position in self._positions(step)]
         batch = self.collate([example for example, _ in found])
-        batch.replaced = sum(replaced for _, replaced in found)
+        batch.replaced = sum(replaced + example.left_out for example, replaced in found)
         return batch
 
-    def _example(self, position: int) -> tuple[Example, bool]:
+    def _example(self, position: int, transform: Transform) -> tuple[Example, bool]:
         """The example at a position, and whether a later sample stands in for the one that belongs there."""
         sample_seed = _sample_seed(self.seed, self.shards.task, position)
+        companions = self._companions(transform, position)
         for successor in range(MAX_BROKEN):
             index = self.order.index(position + successor)
             # `torch.manual_seed` would seed every device too, and takes 70 times as long.
             torch.default_generator.manual_seed(sample_seed)
             try:
-                return _transformed(self.shards, index, self.transform), successor > 0
+                return _transformed(self.shards, index, transform, companions), successor > 0
             except DecodeError as error:
                 last = f"{_place(self.shards, index)}: {error}"
         raise UserError(f"{last}, as {MAX_BROKEN - 1} samples before it in a row; {_REMEDY}")
@@ -243,10 +265,13 @@ class _EvaluationBatches:
             raise UserError(f"{_place(self.shards, index)}: {error}; {_REMEDY}") from None
 
 
-def _transformed(shards: ShardSet, index: int, transform: Transform) -> Example:
+def _transformed(
+    shards: ShardSet, index: int, transform: Transform, companions: Sequence[Companion] = ()
+) -> Example:
     raw = shards[index]
+    further: list[Any] = [[(shards[one.index], one.use) for one in companions]] if companions else []
     try:
-        return transform(raw)
+        return transform(raw, *further)
     except UserError as error:
         raise UserError(f"{_place(shards, index)}: {error}") from None
 

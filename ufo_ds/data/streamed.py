@@ -9,7 +9,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
 
 from ufo_ds.data.fetching import fetch_shard
-from ufo_ds.data.remote import RemoteShards
+from ufo_ds.data.remote import DRAWS_FROM_ALL, RemoteShards
 from ufo_ds.data.schema import RawSample, file_name_of
 from ufo_ds.errors import UserError
 
@@ -31,7 +31,8 @@ class StreamedShards(RemoteShards):
         """
         if window is None:
             problem = "draws from all shards at any time, which a stream cannot"
-            raise UserError(f"key 'tasks.{self.task}.balanced' {problem}; set it to false, or data.remote to cache")
+            key = f"tasks.{self.task}.{DRAWS_FROM_ALL[self.task]}"
+            raise UserError(f"key '{key}' {problem}; switch it off, or set data.remote to cache")
         self._window = window
 
     def __getitem__(self, index: int) -> RawSample:

@@ -17,7 +17,18 @@ class DetConfig:
     size: tuple[int, int] = (1280, 1280)
     """(height, width) of the canvas that an image is fitted into, in pixels."""
     scale_jitter: tuple[float, float] = (0.6, 1.6)
-    """Factor on the fitted size in training (smallest, largest)."""
+    """Factor on the fitted size in training (smallest, largest). `[0.1, 2.0]` is large-scale jitter (arXiv
+    2012.07177)."""
+    crop_to_box: float = 0.0
+    """Probability that what is shown of a picture larger than the canvas is chosen to hold one of its boxes, any with
+    equal chance. 0: chosen blindly, and then mostly without any where objects are small and few."""
+    mosaic: float = 0.0
+    """Probability that a training image is put together from four (arXiv 2004.10934), each at a scale of its own."""
+    copy_paste: float = 0.0
+    """Probability that objects of other training images are pasted in (arXiv 2012.07177, by boxes), rarer classes more
+    often. Draws from all shards at any time."""
+    copy_paste_max: int = 3
+    """`copy_paste`: objects at most that an image gets."""
     hflip: float = 0.0
     """Probability of mirroring. 0: a mirrored sign may be another sign."""
     color_jitter: float = 0.3
@@ -32,6 +43,9 @@ class DetConfig:
     """Further fields of that decoder's transformers config, e.g. `{decoder_layers: 3, num_queries: 100}`."""
     decoder_weights: str | None = None
     """A local safetensors file of a published checkpoint of that decoder; what fits in name and shape is taken."""
+    loss: Literal["default", "equalised_focal"] = "default"
+    """Of the classes: `default` is the decoder's own (varifocal, arXiv 2008.13367); `equalised_focal` focuses that of
+    each class the more, the less its positives weigh against its negatives (arXiv 2201.02593)."""
     norm: Literal["group", "frozen"] = "group"
     """What replaces the BatchNorm of the decoder's neck: `group` (GroupNorm) to train from scratch, `frozen` to keep
     the statistics of `decoder_weights`. BatchNorm itself is noise at a few images a rank, and differs by rank."""

@@ -21,6 +21,15 @@ class SegConfig:
     """Probability of mirroring a training image."""
     color_jitter: float = 0.3
     """Strength of brightness, contrast and saturation jitter, 0..1."""
+    hue_jitter: float | None = None
+    """Largest turn of the hue, in parts of the colour circle, 0..0.5; null: a twentieth of `color_jitter`."""
+    jitter_prob: float = 1.0
+    """Probability of each of these four changes by itself."""
+    rare_crops: float = 0.0
+    """Probability that a crop is placed around a pixel of a class that is rare in its picture (after the rare class
+    sampling of DAFormer, arXiv 2111.14887)."""
+    cat_max_ratio: float = 1.0
+    """A crop of which one class covers a larger share than this is drawn anew, up to ten times, e.g. 0.75. 1: never."""
     eval_size: tuple[int, int] | None = None
     """(height, width) that whole frames are resized to for prediction; null: their own size."""
     width: int = 256

@@ -29,6 +29,9 @@ class SurgeryConfig:
     """Log cosines and norms for each block of the trunk."""
     self_test: bool = True
     """Compare DeepSpeed's gradient partitions with plain autograd before the first step; a mismatch stops the run."""
+    task_clip: float = 0.0
+    """Largest norm of each task's own gradient on the trunk (under `scope: block`: on each block), before the method
+    combines them; 0 does not clip. The methods on the losses take it with `every: 1` alone."""
     static_weights: dict[str, float] = field(default_factory=dict)
     """`static`: a positive weight for each task; only their ratios count."""
     gradvac_beta: float = 0.5
@@ -38,7 +41,7 @@ class SurgeryConfig:
     aligned_scale: Literal["min", "median", "rmse"] = "min"
     """`aligned_mtl`: which singular value all are brought to."""
     tbgc_clip: float = 0.0
-    """`tbgc`: largest norm of a task's gradient on the trunk before all are brought to one norm; 0 does not clip."""
+    """`tbgc`: `task_clip` under the name it had when this method alone could clip; the smaller of the two counts."""
     uncertainty_lr: float = 0.01
     """`uncertainty`: Adam's learning rate for the log-variances."""
     famo_lr: float = 0.025

@@ -40,6 +40,8 @@ class TrainConfig:
     """With `bf16`: reduce gradients over the ranks in fp32 (exact) instead of bf16 (half the traffic)."""
     accumulate: int = 1
     """Micro-batches of `tasks.<task>.batch` images that each task takes a step, one after another."""
+    close_augment: float = 0.0
+    """Share of the steps, at the end, that train without strong augmentation (the keys in `ufo_ds/recipe/plain.py`)."""
     clip: float = 0.0
     """Largest norm of the combined gradient over all parameters; 0 does not clip."""
     eval_every: int = 2_000

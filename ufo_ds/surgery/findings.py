@@ -23,6 +23,8 @@ class Findings:
         blocks: names of the B blocks, in the order of depth; empty where there is one matrix for the whole trunk.
         failed: whether a method found no weights, so that the plain sum was taken.
         skipped: tasks whose loss or gradient was not finite; the step was taken without them.
+        clip: factors of `surgery.task_clip` on the task gradients, fp64 [S, T], at most 1; None where it is off, or in
+            a step without a Gram matrix. `weights` have them in, `grams` have not.
     """
 
     tasks: list[str]
@@ -31,6 +33,7 @@ class Findings:
     blocks: list[str] = field(default_factory=list)
     failed: bool = False
     skipped: list[str] = field(default_factory=list)
+    clip: Tensor | None = None
 
     @property
     def empty(self) -> bool:
@@ -64,6 +67,8 @@ class Findings:
             "cosine": cosine_TT.tolist(),
             "conflicts": conflict_rate(cosine_TT),
         }
+        if self.clip is not None:
+            record["clip"] = dict(zip(self.tasks, self.clip.mean(0).tolist(), strict=True))
         if self.blocks:
             record["blocks"] = self._by_block()
         return record

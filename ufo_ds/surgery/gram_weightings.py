@@ -53,12 +53,11 @@ def _torchjd(name: str, *keys: str, **fixed: Any) -> Callable[[SurgeryConfig, in
 
 
 def _equal_norms(config: SurgeryConfig, count: int) -> Callable[[Tensor], Tensor]:
-    """TBGC (arXiv 2307.03465): each task's gradient is clipped by itself, then all get one norm, their mean."""
+    """TBGC (arXiv 2307.03465): all gradients get one norm, their mean. Before that each may be clipped."""
 
     def weigh(gram_TT: Tensor) -> Tensor:
         norm_T = gram_TT.diagonal().sqrt()
-        clipped_T = norm_T.clamp(max=config.tbgc_clip) if config.tbgc_clip > 0 else norm_T
-        return clipped_T.mean() / norm_T
+        return norm_T.mean() / norm_T
 
     return weigh
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ufo_ds.errors import UserError
 from ufo_ds.recipe import SurgeryConfig
+from ufo_ds.surgery.clipping import clip_factors, task_limit
 from ufo_ds.surgery.findings import Findings
 from ufo_ds.surgery.gram import gram_matrices
 from ufo_ds.surgery.methods import make_weighting
@@ -94,6 +95,7 @@ class TaskGradients:
         scopes = len(self.blocks) if config.scope == "block" and not first.on_losses else 1
         self.weightings = [first, *(make_weighting(config, self.tasks) for _ in range(scopes - 1))]
         self.on_losses = first.on_losses
+        self.clip = task_limit(config, self.on_losses)
         if config.every < 0 or (config.every == 0 and not self.on_losses):
             raise UserError(f"key 'surgery.every' is {config.every}; {config.method} needs a Gram matrix: 1 or more")
         self.weights_ST = torch.ones(scopes, len(self.tasks), dtype=torch.float64)
@@ -213,19 +215,28 @@ class TaskGradients:
             dist.all_reduce(found)
         grams_BTT = torch.zeros(len(found), len(self.tasks), len(self.tasks), dtype=torch.float64)
         grams_BTT[:, torch.tensor(places)[:, None], torch.tensor(places)] = found.cpu()
-        failed = False
-        if not self.on_losses:
-            failed = self._weigh(grams_BTT if len(self.weightings) > 1 else grams_BTT.sum(0, keepdim=True))
-        scales_ST = torch.ones_like(self.weights_ST) if self.on_losses else self.weights_ST
-        _weighted_sum_(tensors, scales_ST[:, places], blocks if len(scales_ST) > 1 else None)
-        self._sums |= {group: parts[0][group] for group in self.shared}
-        if self.on_losses:  # The gradients carry the weights already; the log speaks of them without.
+        if self.on_losses:  # The gradients carry the weights already; what follows speaks of them without.
             weights_T = self.weights_ST[0]
             grams_BTT = grams_BTT / (weights_T[:, None] * weights_T[None])
-        return Findings(self.tasks, self.weights_ST, grams_BTT, self.blocks if self.depth else [], failed)
+        grams_STT = grams_BTT if len(self.weights_ST) > 1 else grams_BTT.sum(0, keepdim=True)
+        clip_ST = clip_factors(grams_STT, self.clip) if self.clip else None
+        failed = False
+        if not self.on_losses:
+            failed = self._weigh(grams_STT, clip_ST)
+            scales_ST = self.weights_ST
+        else:
+            scales_ST = torch.ones_like(self.weights_ST) if clip_ST is None else self._agree(clip_ST)
+        _weighted_sum_(tensors, scales_ST[:, places], blocks if len(scales_ST) > 1 else None)
+        self._sums |= {group: parts[0][group] for group in self.shared}
+        return Findings(self.tasks, self.weights_ST, grams_BTT, self.blocks if self.depth else [], failed, clip=clip_ST)
 
-    def _weigh(self, grams_STT: Tensor) -> bool:
-        """Set the weights, as rank 0 finds them. Returns whether a method failed; its weights are then ones."""
+    def _weigh(self, grams_STT: Tensor, clip_ST: Tensor | None) -> bool:
+        """Set the weights, as rank 0 finds them. Returns whether a method failed; its weights are then ones.
+
+        A clipped gradient is s_t g_t. So the method sees the Gram matrix S G S, and its weights are multiplied by s.
+        """
+        if clip_ST is not None:
+            grams_STT = grams_STT * clip_ST[:, :, None] * clip_ST[:, None]
         weights_ST, failed = torch.ones_like(self.weights_ST), torch.zeros(1, dtype=torch.float64)
         if self.holder.world == 1 or dist.get_rank() == 0:
             for scope, weighting in enumerate(self.weightings):
@@ -233,6 +244,7 @@ class TaskGradients:
                     weights_ST[scope] = _finite(weighting.weights(grams_STT[scope], self._draw(scope)))
                 except SolverError:
                     failed += 1
+            weights_ST *= 1 if clip_ST is None else clip_ST
         agreed = self._agree(torch.cat([weights_ST.flatten(), failed]))
         self.weights_ST = agreed[:-1].view_as(weights_ST)
         return bool(agreed[-1])

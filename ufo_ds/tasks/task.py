@@ -77,5 +77,10 @@ class Task:
     """(predictions, as_objects) -> the JSON value of this task's section."""
     picture: Callable[[np.ndarray, Any, Any, TaskMeta], np.ndarray]
     """(image, truth or None, prediction, meta) -> both drawn, RGB uint8 [H, W, 3]."""
+    example_picture: Callable[[np.ndarray, Any, TaskMeta], np.ndarray]
+    """(a training image as the network gets it, its target, meta) -> both drawn, RGB uint8 [H, W, 3]."""
+    mixing: Callable[[Any, TaskMeta], Callable[[Batch], Batch] | None] | None = None
+    """(task config, meta) -> what mixes a training batch on the device, random through torch's global generator; or
+    None."""
     pack: Callable[[Any], Any] | None = None
     """Prediction -> the same, small and ready for `write_section`, where that is work for another process."""

@@ -38,6 +38,7 @@ from ufo_ds.training.checkpoints import (
 from ufo_ds.training.engine_config import engine_config, offload_device
 from ufo_ds.training.evaluation import Evaluator, open_split
 from ufo_ds.training.faults import Faults
+from ufo_ds.training.mixing import Mixer
 from ufo_ds.training.optimizer import make_optimizer, make_schedule
 from ufo_ds.training.peers import Peers
 from ufo_ds.training.preemption import StopRequest
@@ -70,6 +71,7 @@ class Session:
     peers: Peers
     stop: StopRequest
     shards: dict[str, str]
+    mixer: Mixer
     average: WeightAverage | None = None
     best: dict[str, Any] = field(default_factory=dict)
     replaced: int = 0
@@ -86,8 +88,9 @@ class Session:
         return self.average.model if self.average else self.engine.module
 
     def next_batch(self, task: str) -> Batch:
-        """This rank's next batch of a task, on the device."""
-        return next(self.streams[task]).to(self.device)
+        """This rank's next batch of a task, on the device, mixed where the recipe asks for it."""
+        number = self.streams[task].step
+        return self.mixer(next(self.streams[task]).to(self.device), number)
 
     def state(self) -> dict[str, Any]:
         """Plain JSON values that a resume needs beside the engine's own."""
@@ -192,6 +195,7 @@ def open_session(
         peers,
         stop,
         shards,
+        Mixer(recipe, metas, ranks.rank),
         average,
     )
     if state:

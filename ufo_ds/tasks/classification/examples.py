@@ -15,34 +15,37 @@ from ufo_ds.data.resampling import Pair, cut, largest_scale, stretch
 from ufo_ds.data.schema import RawSample, TaskMeta
 from ufo_ds.errors import UserError
 from ufo_ds.recipe import ClsConfig
+from ufo_ds.tasks.classification.strong import make_strong
 
 RATIO = (3 / 4, 4 / 3)
 """Width to height of a training crop (narrowest, widest)."""
 
 
 class TrainTransform:
-    """A random part of the image at the network's size, mirrored at random, in jittered colours.
+    """A random part of the image at the network's size, mirrored at random, in jittered colours; then what is strong.
 
     The target is the network's class index (0..K-1), an int.
     """
 
     def __init__(self, config: ClsConfig, meta: TaskMeta) -> None:
-        self.meta, self.color_jitter = meta, config.color_jitter
+        self.meta, self.jitter = meta, (config.color_jitter, config.hue_jitter, config.jitter_prob)
         size, scale = tuple(config.size), tuple(config.crop_scale)
         self.crop = v2.RandomResizedCrop(size, scale=scale, ratio=RATIO)
         self.flip = v2.RandomHorizontalFlip(config.hflip)
-        self.size = size
+        self.size, self.strong = size, make_strong(config)
 
     def __call__(self, raw: RawSample) -> Example:
         """`UserError` without a label that is a class; `DecodeError` for broken bytes."""
         target = self.meta.index_of(read_label(raw))
         image = EncodedImage(raw.image)
         # All is drawn before the pixels are decoded, so that it is the same whatever size they come in.
-        colours, (start, extent) = draw_jitter(self.color_jitter), self._draw_crop(image.size)
+        colours, (start, extent) = draw_jitter(*self.jitter), self._draw_crop(image.size)
         decoded, reduction = image.decode(largest_scale(extent, self.size))
         top, left = (first - first % reduction for first in start)
         window = cut(recolour(decoded, colours), (top, left), extent, reduction)
         pixels = self.flip(stretch(window, extent, self.size, reduction))
+        for change in self.strong:
+            pixels = change(pixels)
         return _example(raw, pixels, target, image.size)
 
     def _draw_crop(self, size: Pair) -> tuple[Pair, Pair]:

@@ -38,7 +38,7 @@ class ClassificationHead(Head):
         return {"logits": self.logits(features)}
 
     def loss(self, features: Features, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy with label smoothing against `batch.targets`, int64 [B]."""
+        """Cross-entropy with label smoothing against `batch.targets`: int64 [B], or mixed, float32 [B, K]."""
         logits = self.logits(features).float()
         return {"loss": nn.functional.cross_entropy(logits, batch.targets, label_smoothing=self.smoothing)}
 

@@ -10,6 +10,8 @@ import numpy as np
 from ufo_ds.drawing import fit, strip
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ufo_ds.data.schema import TaskMeta
     from ufo_ds.tasks.classification.score import ClassPrediction
 
@@ -35,6 +37,25 @@ def picture(image: np.ndarray, truth: int | None, prediction: ClassPrediction, m
         return np.vstack([drawn, strip(width, said)])
     return np.vstack([drawn, strip(width, f"truth: {_name(truth, meta)}", indent=True),
                       strip(width, said, mark=int(prediction.label) == int(truth))])
+
+
+def example_picture(image: np.ndarray, target: Tensor, meta: TaskMeta) -> np.ndarray:
+    """A training image above its class, or above the shares of the classes that it was mixed of.
+
+    Args:
+        image: RGB uint8 [H, W, 3].
+        target: a class index, or [K] shares.
+        meta: the classes.
+
+    Returns:
+        RGB uint8 [H', W', 3].
+    """
+    drawn, _ = fit(image)
+    if target.ndim == 0:
+        return np.vstack([drawn, strip(drawn.shape[1], meta.class_names[int(target)])])
+    shares = sorted(enumerate(target.tolist()), key=lambda item: -item[1])[:2]
+    lines = [f"{share:.2f} {meta.class_names[index]}" for index, share in shares if share > 0]
+    return np.vstack([drawn, *(strip(drawn.shape[1], line) for line in lines)])
 
 
 def _name(class_id: int, meta: TaskMeta) -> str:

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from ufo_ds.data.batch import Batch, Example
+from ufo_ds.data.companions import Chance, Companion, Near
 from ufo_ds.data.decode import EncodedImage
-from ufo_ds.data.pixels import jitter_colour, uniform
+from ufo_ds.data.pixels import uniform
 from ufo_ds.data.placement import Placement, fit_scale
 from ufo_ds.data.schema import RawSample, TaskMeta
-from ufo_ds.errors import UserError
+from ufo_ds.data.shards import ShardSet
 from ufo_ds.recipe import DetConfig
-from ufo_ds.tasks.detection.label import parse_label
+from ufo_ds.tasks.detection.pasting import paste
+from ufo_ds.tasks.detection.rare import Cutout, RareBoxes
+from ufo_ds.tasks.detection.scene import Picture, Target, mosaic, read_label, to_target, view, visible
 
-Target = dict[str, Tensor]
-"""`class_labels` int64 [N], the network's indices; `boxes` float32 [N, 4], cxcywh, 0..1 of the canvas."""
+__all__ = ["EvalTransform", "Target", "TrainTransform", "collate", "make_target", "read_label"]
+
+QUARTER = "quarter of a mosaic"
+"""What a companion is wanted for; the other use is a `Cutout`."""
 
 
 class TrainTransform:
@@ -27,28 +30,45 @@ class TrainTransform:
 
     Scales are relative to the one that fits the image to the canvas. Colours are jittered, and the canvas is
     mirrored at random. The target is a `Target`.
+
+    On request (`mosaic`, `copy_paste`) the canvas is one of four images, and objects of others are pasted onto it.
     """
 
     def __init__(self, config: DetConfig, meta: TaskMeta) -> None:
         self.config, self.meta = config, meta
+        self._rare: RareBoxes | None = None
 
-    def __call__(self, raw: RawSample) -> Example:
-        """`UserError` where the sample has no annotations; `DecodeError` for broken bytes."""
-        label = read_label(raw)
-        if "annotations" not in label:
-            raise UserError("no annotations (.json member); build the shards from labelled data")
-        image = EncodedImage(raw.image)
-        size, canvas = image.size, tuple(self.config.size)
-        scale = fit_scale(size, canvas) * uniform(*self.config.scale_jitter)
-        place = Placement.at_random(size, canvas, scale)
-        decoded, reduction = image.decode(scale)
-        place = place.reduced(reduction)
-        pixels = place.paste(jitter_colour(place.window(decoded), self.config.color_jitter))
-        target = make_target(label["annotations"], place, size, self.config, self.meta)
+    def survey(self, shards: ShardSet) -> None:
+        """With `copy_paste`, read all labels of the split. Raises `UserError`."""
+        if self.config.copy_paste:
+            self._rare = RareBoxes.find(shards)
+
+    def companions(self, chance: Chance, near: Near) -> list[Companion]:
+        """Images for a mosaic from the neighbourhood, and cutouts from everywhere."""
+        found = []
+        if chance.uniform() < self.config.mosaic:
+            found += [Companion(index, QUARTER) for index in near(3)]
+        if chance.uniform() < self.config.copy_paste:
+            assert self._rare, "survey() comes first"
+            found += [self._rare.draw(chance) for _ in range(1 + chance.below(self.config.copy_paste_max))]
+        return found
+
+    def __call__(self, raw: RawSample, companions: Sequence[tuple[RawSample, Any]] = ()) -> Example:
+        """`UserError` where a sample has no annotations; `DecodeError` for broken bytes of the own one."""
+        picture, canvas = Picture(raw), tuple(self.config.size)
+        others = [other for other, use in companions if use == QUARTER]
+        if others:
+            scene, scale, left_out = mosaic(picture, others, self.config, self.meta)
+        else:
+            (scene, scale), left_out = view(picture, canvas, self.config, self.meta), 0
+        for other, use in companions:
+            if isinstance(use, Cutout):
+                left_out += not paste(scene, other, use, self.config, self.meta)
+        pixels, target = scene.pixels, scene.target()
         if uniform(0, 1) < self.config.hflip:
             pixels = pixels.flip(-1)
             target["boxes"][:, 0] = 1 - target["boxes"][:, 0]
-        return Example(pixels, target, _source(raw, label, size, scale))
+        return Example(pixels, target, _source(raw, picture.label, picture.image.size, scale), left_out)
 
 
 class EvalTransform:
@@ -73,15 +93,6 @@ class EvalTransform:
         return Example(place.paste(place.window(decoded)), target, _source(raw, label, size, scale))
 
 
-def read_label(raw: RawSample) -> dict[str, Any]:
-    """The `.json` of a sample: `image_id`, and `annotations` where it is labelled.
-
-    Raises:
-        UserError: there is none, or it is something else; who reads the sample adds its name.
-    """
-    return parse_label(raw.members.get("json", b""))
-
-
 def collate(examples: Sequence[Example]) -> Batch:
     """Images uint8 [B, 3, H, W]; targets a list of `Target`, or None where a sample has none."""
     targets = [example.target for example in examples]
@@ -97,27 +108,8 @@ def make_target(
     config: DetConfig,
     meta: TaskMeta,
 ) -> Target:
-    """The boxes that are to be found on the canvas: no crowds, none cut off too far, none too small.
-
-    Args:
-        annotations: COCO-like, `bbox` xywh in pixels of the original.
-        place: of the image on the canvas.
-        size: (H, W) of the original, pixels. What of a box sticks out of the image does not count as cut off.
-        config: `min_visible` and `min_box` count.
-        meta: the classes.
-    """
-    wanted = [item for item in annotations if not item.get("iscrowd", 0)]
-    labels = torch.tensor([meta.index_of(item["category_id"]) for item in wanted], dtype=torch.int64)
-    xywh = np.array([item["bbox"] for item in wanted], np.float64).reshape(-1, 4)
-    xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
-    whole = place.boxes(xyxy.clip(0, [size[1], size[0]] * 2))
-    shown = place.clip(whole)
-    sides, whole_sides = shown[:, 2:] - shown[:, :2], whole[:, 2:] - whole[:, :2]
-    kept = ((sides > 0) & (sides >= config.min_box)).all(1)
-    kept &= sides.prod(1) >= config.min_visible * whole_sides.prod(1)
-    cxcywh = np.concatenate([(shown[:, :2] + shown[:, 2:]) / 2, sides], axis=1)[kept]
-    relative = cxcywh / ([place.canvas[1], place.canvas[0]] * 2)
-    return {"class_labels": labels[torch.from_numpy(kept)], "boxes": torch.from_numpy(relative).float()}
+    """The boxes that are to be found on the canvas; see `scene.visible`."""
+    return to_target(*visible(annotations, place, size, config, meta), place.canvas)
 
 
 def _source(raw: RawSample, label: dict[str, Any], size: tuple[int, int], scale: float) -> dict[str, Any]:

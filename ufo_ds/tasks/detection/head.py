@@ -15,6 +15,7 @@ from ufo_ds.errors import UserError
 from ufo_ds.model.pyramid import Pyramid
 from ufo_ds.recipe import DetConfig
 from ufo_ds.tasks.detection.decoder import make_decoder
+from ufo_ds.tasks.detection.equalised import GradientRatio, equalise
 from ufo_ds.tasks.detection.score import BoxPrediction
 from ufo_ds.tasks.task import Features, Head, TrunkShape
 
@@ -31,6 +32,10 @@ class DetectionHead(Head):
         self.pyramid = Pyramid(shape, config.width, config.levels)
         self.multiple = self.pyramid.multiple
         self.decoder = make_decoder(config, len(self.category_ids))
+        self.gradient_ratio = None
+        if config.loss == "equalised_focal":
+            self.gradient_ratio = GradientRatio(len(self.category_ids))
+            equalise(self.decoder, self.gradient_ratio)
         self.queries = int(self.decoder.config.num_queries)
         self.nms = config.nms
 
@@ -56,6 +61,8 @@ class DetectionHead(Head):
                     f"{self.queries} queries; raise tasks.det.decoder_kwargs.num_queries"
                 )
         losses = self._losses(features, targets)
+        if self.gradient_ratio is not None and self.training:
+            self.gradient_ratio.settle()
         # A batch without a box leaves the denoising branch without a gradient on this rank alone, and the ranks must
         # agree on which parameters get one.
         losses["loss"] = losses["loss"] + 0.0 * sum(p.sum() for p in self.parameters() if p.requires_grad)

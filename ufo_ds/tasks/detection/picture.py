@@ -10,6 +10,7 @@ from ufo_ds.drawing import beside, box_colours, boxes, fit, titled
 
 if TYPE_CHECKING:
     from ufo_ds.data.schema import TaskMeta
+    from ufo_ds.tasks.detection.examples import Target
     from ufo_ds.tasks.detection.score import Boxes, BoxTruth
 
 SHOWN_SCORE = 0.3
@@ -45,6 +46,25 @@ def picture(image: np.ndarray, truth: BoxTruth | None, prediction: Boxes, meta: 
     colours = np.where(np.asarray(truth.is_crowd, bool)[:, None], CROWD_COLOUR, colours)
     left = boxes(small, np.asarray(truth.boxes) * factor, names, colours=colours)
     return beside(left, right, ("truth", title))
+
+
+def example_picture(image: np.ndarray, target: Target, meta: TaskMeta) -> np.ndarray:
+    """A training image with the boxes that are to be found.
+
+    Args:
+        image: RGB uint8 [H, W, 3], the whole canvas.
+        target: its boxes, cxcywh, 0..1 of the canvas.
+        meta: the classes.
+
+    Returns:
+        RGB uint8 [H', W', 3].
+    """
+    small, _ = fit(image)
+    cxcywh = target["boxes"].double().numpy()
+    xyxy = np.concatenate([cxcywh[:, :2] - cxcywh[:, 2:] / 2, cxcywh[:, :2] + cxcywh[:, 2:] / 2], axis=1)
+    ids = np.asarray(meta.class_ids)[target["class_labels"].numpy()]
+    names, colours = _look(ids, meta)
+    return boxes(small, xyxy * ([small.shape[1], small.shape[0]] * 2), names, colours=colours)
 
 
 def _draw_prediction(image: np.ndarray, factor: float, prediction: Boxes, meta: TaskMeta) -> np.ndarray:

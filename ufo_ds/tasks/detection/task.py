@@ -5,7 +5,7 @@ from __future__ import annotations
 from ufo_ds.data.schema import TaskMeta
 from ufo_ds.tasks.detection.examples import EvalTransform, TrainTransform, collate
 from ufo_ds.tasks.detection.head import DetectionHead
-from ufo_ds.tasks.detection.picture import picture
+from ufo_ds.tasks.detection.picture import example_picture, picture
 from ufo_ds.tasks.detection.score import BoxMetric, truth_of, write_section
 from ufo_ds.tasks.task import Task
 
@@ -19,4 +19,5 @@ TASK = Task(
     name="det", section="dec", score_key="mAP50",
     train_transform=TrainTransform, eval_transform=EvalTransform, collate=collate, truth=truth_of,
     head=DetectionHead, metric=make_metric, write_section=write_section, picture=picture,
+    example_picture=example_picture,
 )  # fmt: skip

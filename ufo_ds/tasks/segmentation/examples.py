@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from ufo_ds.data.batch import Batch, Example
 from ufo_ds.data.decode import DecodeError, EncodedImage, decode_mask
 from ufo_ds.data.pixels import GREY, jitter_colour, uniform
-from ufo_ds.data.placement import Placement
 from ufo_ds.data.resampling import largest_scale, stretch
 from ufo_ds.data.schema import IGNORE_ID, RawSample, TaskMeta
 from ufo_ds.errors import UserError
 from ufo_ds.recipe import SegConfig
+from ufo_ds.tasks.segmentation.placing import place_crop
 
 
 class TrainTransform:
-    """The image at a random scale: a random crop where larger, at a random place on grey where smaller.
+    """The image at a random scale: a crop (see `placing`) where larger, at a random place on grey where smaller.
 
     Mirrored at random, in jittered colours. The target is the mask, uint8 [H, W] of class ids, 255 where
     there is no label or no image.
@@ -29,6 +29,7 @@ class TrainTransform:
 
     def __init__(self, config: SegConfig, meta: TaskMeta) -> None:
         self.config, self.meta = config, meta
+        self.jitter = config.color_jitter, config.hue_jitter, config.jitter_prob
         self._is_foreign = np.isin(np.arange(256), [*meta.class_ids, IGNORE_ID], invert=True).astype(np.uint8)
 
     def __call__(self, raw: RawSample) -> Example:
@@ -43,10 +44,10 @@ class TrainTransform:
             foreign = mask[is_foreign > 0].min()
             raise UserError(f"mask id {foreign} is neither one of the {self.meta.num_classes} classes nor {IGNORE_ID}; "
                             "run shards/build.py again")
-        place = Placement.at_random(size, crop, uniform(*self.config.scale_jitter))
+        place = place_crop(mask, crop, uniform(*self.config.scale_jitter), self.config)
         decoded, reduction = image.decode(place.scale)
         place = place.reduced(reduction)
-        pixels = place.paste(jitter_colour(place.window(decoded), self.config.color_jitter))
+        pixels = place.paste(jitter_colour(place.window(decoded), *self.jitter))
         target = place.paste_mask(mask, IGNORE_ID)
         if uniform(0, 1) < self.config.hflip:
             pixels, target = pixels.flip(-1), target.flip(-1)
