@@ -141,6 +141,14 @@ def test_a_run_keeps_its_recipe_its_shards_and_its_number_of_ranks(folder):
         check_resumable(found, recipe_from({"seed": 1}, "test"), {"cls": "a"}, 1)
 
 
+def test_a_key_that_is_younger_than_the_checkpoint_had_its_default(folder):
+    found, _ = newest_checkpoint(folder)
+    del found.side["recipe"]["train"]["close_augment"]
+    check_resumable(found, RECIPE, {"cls": "a"}, 1)
+    with pytest.raises(UserError, match=r"key 'train\.close_augment' was 0\.0 and is 0\.5 now"):
+        check_resumable(found, recipe_from({"train": {"close_augment": 0.5}}, "test"), {"cls": "a"}, 1)
+
+
 def test_the_fingerprint_is_of_content_and_order():
     def meta(*digests, name="car"):
         shards = [ShardInfo(f"train-{i:06d}.tar", 3, 2048, digest) for i, digest in enumerate(digests)]

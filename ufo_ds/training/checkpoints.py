@@ -206,7 +206,9 @@ def check_resumable(checkpoint: Checkpoint, recipe: Recipe, shards: Mapping[str,
             f"{path}: written by {saved['world']} ranks, this run has {world}; resume with as many, or start a new run "
             "from its weights (launch/finetune.py --weights)"
         )
-    before, now = flat(saved["recipe"]), flat(dataclasses.asdict(recipe))
+    now = flat(dataclasses.asdict(recipe))
+    # A key that the writer did not know yet had its default, which is to do as before.
+    before = {**flat(dataclasses.asdict(Recipe())), **flat(saved["recipe"])}
     for key in sorted(before.keys() | now.keys()):
         group = key.split(".")[0]
         if key in FREE or group in FREE or before.get(key) == now.get(key):
