@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from shards.image_check import UnfitError, check_boxes, check_image, check_mask, read_source
-from shards.layouts import Boxes, Sample, Source
+from shards.layouts import Boxes, CodedMask, Sample, Source
+from shards.mask_codes import decoded_mask
 from shards.plan import ShardPlan
 from ufo_ds.data.schema import Member, Rejection, ShardInfo, escape_stem, write_index
 from ufo_ds.errors import UserError
@@ -151,13 +152,21 @@ def sample_payloads(sample: Sample, class_count: int) -> list[tuple[str, bytes]]
     if isinstance(sample.label, Boxes):
         check_boxes(sample.label, *size)
         members.append((f"{key}.json", _boxes_json(sample, sample.label, size)))
-    elif isinstance(sample.label, Source):
-        mask = read_source(sample.label)
-        check_mask(mask, sample.label.path.name, size, class_count)
-        members.append((f"{key}.png", mask))
+    elif isinstance(sample.label, Source | CodedMask):
+        members.append((f"{key}.png", _mask_bytes(sample.label, size, class_count)))
     elif sample.label is not None:
         members.append((f"{key}.cls", str(sample.label).encode("ascii")))
     return members
+
+
+def _mask_bytes(label: Source | CodedMask, size: tuple[int, int], class_count: int) -> bytes:
+    """A mask file as it is, or written anew where its pixels are not their class ids."""
+    source = label.source if isinstance(label, CodedMask) else label
+    mask = read_source(source)
+    if isinstance(label, CodedMask):
+        mask = decoded_mask(mask, source.path.name, label)
+    check_mask(mask, source.path.name, size, class_count)
+    return mask
 
 
 def _boxes_json(sample: Sample, boxes: Boxes, size: tuple[int, int]) -> bytes:

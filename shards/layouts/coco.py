@@ -122,7 +122,7 @@ def _add_annotation(coco: CocoFile, names: dict[int, str], known: set[int], numb
         coco.unmatched.append(Unmatched(f"{coco.path.name}: {label}", reason))
         return
     try:
-        annotation = _checked_annotation(item, known)
+        annotation = checked_annotation(item, known)
     except ValueError as fault:
         coco.faults.setdefault(name, f"{label}: {fault}")
         return
@@ -139,7 +139,7 @@ def is_finite(value: Any) -> bool:
         return False
 
 
-def _checked_annotation(item: dict, known: set[int]) -> dict:
+def checked_annotation(item: dict, known: set[int]) -> dict:
     """The keys that training knows, checked but for the image's borders. `ValueError` says what is wrong."""
     bbox, category_id, iscrowd = item.get("bbox"), item.get("category_id"), item.get("iscrowd", 0)
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(is_finite(number) for number in bbox):
