@@ -22,7 +22,10 @@ from typing import Protocol, cast
 from ufo_ds.data.schema import ClassInfo, Rejection, Unmatched
 from ufo_ds.errors import UserError
 
-LAYOUTS = {"track1": "shards.layouts.track1"}
+LAYOUTS = {
+    "track1": "shards.layouts.track1",
+    "bdd100k": "shards.layouts.bdd100k",
+}
 """Layout name -> module; a further layout is one module and one line here."""
 
 
