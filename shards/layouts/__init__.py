@@ -25,6 +25,7 @@ from ufo_ds.errors import UserError
 LAYOUTS = {
     "track1": "shards.layouts.track1",
     "stanford_cars": "shards.layouts.stanford_cars",
+    "tt100k": "shards.layouts.tt100k",
     "bdd100k": "shards.layouts.bdd100k",
 }
 """Layout name -> module; a further layout is one module and one line here."""
