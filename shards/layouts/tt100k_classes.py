@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 
 from ufo_ds.data.schema import ClassInfo
 from ufo_ds.errors import UserError, shown
@@ -59,13 +58,12 @@ def class_notes(choice: str, counts: Counter[str]) -> list[str]:
     frequent = {name for name, count in counts.items() if count >= PAPER_LEAST}
     if choice != "45" or frequent == set(PAPER):
         return []
-    return [
-        f"det: classes=45 takes the paper's; at least {PAPER_LEAST} boxes in train and test have {len(frequent)} here, "
-        f"of the 45 not {_listed(set(PAPER) - frequent)}, beyond them {_listed(frequent - set(PAPER))} "
-        f"(classes=min:{PAPER_LEAST} takes these)"
-    ]
+    lacking, beyond = sorted(set(PAPER) - frequent), sorted(frequent - set(PAPER))
+    parts = [f"{len(frequent)} classes have at least {PAPER_LEAST} boxes in train and test"]
+    parts += [f"of the 45 not {_listed(lacking)}"] if lacking else []
+    parts += [f"beyond them {_listed(beyond)}"] if beyond else []
+    return [f"det: classes=45 takes the paper's, but here {', '.join(parts)}; classes=min:{PAPER_LEAST} takes those"]
 
 
-def _listed(names: Iterable[str]) -> str:
-    ordered = sorted(names)
-    return ", ".join(ordered[:_SHOWN]) + (", ..." if len(ordered) > _SHOWN else "") or "none"
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

@@ -44,7 +44,8 @@ def test_the_45_classes_are_kept_and_every_image(signs, capsys):
         assert meta.splits[split].labelled and not meta.splits[split].rejected and not meta.splits[split].unmatched
     notes = capsys.readouterr().out
     assert "train: 3 of 7 boxes are of other classes and dropped; 3 of 6 images have none" in notes
-    assert "at least 100 boxes in train and test have 0 here, of the 45 not i2, i4, " in notes
+    assert "here 0 classes have at least 100 boxes in train and test, of the 45 not i2, i4, " in notes
+    assert "beyond them" not in notes
     assert "other/ is of neither part and not used (2 of its images" in notes
     assert "train has 6 images, the official download 6105" in notes
 
@@ -77,7 +78,8 @@ def test_where_the_counts_are_those_of_the_paper_nothing_is_said():
     assert class_notes("45", counts) == []
     assert choose_classes("min:100", counts, ["w30", *PAPER]) == choose_classes("45", counts, ["w30", *PAPER])
     counts.update({"w30": 1, "pn": -1})
-    assert "have 45 here, of the 45 not pn, beyond them w30 " in class_notes("45", counts)[0]
+    (note,) = class_notes("45", counts)
+    assert "45 classes have at least 100 boxes in train and test, of the 45 not pn, beyond them w30;" in note
 
 
 def test_the_form_of_2021(signs, capsys):
