@@ -68,7 +68,6 @@ MAT = {
     "version 7.3": put(b"MATLAB 7.3 MAT-file".ljust(512)),
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-40]),
     "larger than the limit": lambda path: sparse(path, MAX_BYTES + 1),
-    "bomb": bomb,
     "broken zlib": put(HEAD + struct.pack("<II", 15, 40) + bytes(40)),
     "cells within cells": put(cells(200_000)),
     "a billion cells": put(variable(b"", 1, (2**30, 2**30))),
@@ -102,6 +101,12 @@ def test_a_broken_annotations_file_is_named(tmp_path, case):
     path = cars.raw / "devkit/cars_train_annos.mat"
     case(path)
     refusal(cars.build, cars.raw.parent, str(path))
+
+
+def test_what_unfolds_without_end_is_not_unfolded(tmp_path):
+    bomb(tmp_path / "a.mat")
+    assert (tmp_path / "a.mat").stat().st_size < 100_000
+    refusal(lambda: read_mat(tmp_path / "a.mat", ["a"]), tmp_path, "a.mat", "it unfolds to more than 64 MiB")
 
 
 NAMES = {

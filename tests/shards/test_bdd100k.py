@@ -11,9 +11,10 @@ from small_download import HEIGHT, WIDTH, png
 from test_track1 import members
 
 from shards.image_check import UnfitError
-from shards.layouts import CodedMask, Source
+from shards.layouts import CodedMask, Source, bdd100k
 from shards.layouts.bdd100k import COLOURS
 from shards.mask_codes import decoded_mask
+from ufo_ds.drawing import mask_colours
 
 LABEL = CodedMask(Source(Path("a.png"), 0, 0), COLOURS, coloured=True)
 
@@ -56,6 +57,17 @@ def test_colour_maps_become_ids(tmp_path, kind, mode, capsys):
     assert "nothing to do" in capsys.readouterr().out
 
 
+def test_other_colours_are_another_build(tmp_path, capsys, monkeypatch):
+    scenes = Scenes(tmp_path)
+    scenes.colour()
+    (scenes.raw / scenes.MASKS).rename(scenes.raw / "aside")
+    scenes.build()
+    monkeypatch.setattr(bdd100k, "COLOURS", (*COLOURS, (0x010203, 255)))
+    capsys.readouterr()
+    scenes.build()
+    assert "nothing to do" not in capsys.readouterr().out
+
+
 def test_masks_beside_colour_maps_are_another_build(tmp_path, capsys):
     scenes = Scenes(tmp_path)
     scenes.colour()
@@ -72,6 +84,8 @@ def test_what_has_no_train_id_is_ignored():
     assert decoded(decoded_mask(png(pixels), "a.png", LABEL))[0].tolist() == [mask_id for _, mask_id in COLOURS]
     assert sorted({mask_id for _, mask_id in COLOURS}) == [*range(19), 255]
     assert len(dict(COLOURS)) == len(COLOURS) == 19 + 18
+    drawn = {tuple(colour.to_bytes(3, "big")): mask_id for colour, mask_id in COLOURS if mask_id != 255}
+    assert [drawn[tuple(colour)] for colour in mask_colours(19).tolist()] == list(range(19))
 
 
 def test_an_unknown_colour_is_named_and_rejects_its_image(tmp_path):
