@@ -21,7 +21,14 @@ from typing import Protocol, cast
 from ufo_ds.data.schema import ClassInfo, Rejection, Unmatched
 from ufo_ds.errors import UserError
 
-LAYOUTS = {"track1": "shards.layouts.track1"}
+LAYOUTS = {
+    "track1": "shards.layouts.track1",
+    "folder": "shards.layouts.folder",
+    "coco": "shards.layouts.coco_folders",
+    "voc": "shards.layouts.voc",
+    "yolo": "shards.layouts.yolo",
+    "masks": "shards.layouts.masks",
+}
 """Layout name -> module; a further layout is one module and one line here."""
 
 
@@ -53,21 +60,48 @@ class Boxes:
     annotation_names: list[str] = field(default_factory=list)
 
 
-Label = int | Boxes | Source | None
+@dataclass(frozen=True)
+class RelativeBoxes(Boxes):
+    """The same with each `bbox` in shares of the image's width and height, 0..1, and no `area`: pixels come later."""
+
+
+@dataclass(frozen=True)
+class CodedMask:
+    """A mask file that need not hold its ids as training reads them.
+
+    Attributes:
+        source: the PNG.
+        codes: value of a pixel -> class id or 255; None: values are ids. Of `coloured` ones, 0xRRGGBB.
+        coloured: whether pixels are compared by their colours, or by what is stored (a palette's indices).
+    """
+
+    source: Source
+    codes: tuple[tuple[int, int], ...] | None = None
+    coloured: bool = False
+
+
+Label = int | Boxes | Source | CodedMask | None
 """A class id, boxes, a mask file, or nothing."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """An image that is to be written, if its pixels turn out sound."""
+    """An image that is to be written, if its pixels turn out sound.
+
+    Attributes:
+        image: the file.
+        label: what it shows.
+        name: of the image in its split, where that is not the bare file name: a path with slashes.
+    """
 
     image: Source
     label: Label
+    name: str = ""
 
     @property
     def file_name(self) -> str:
         """Name of the image file, unique in its split up to the extension."""
-        return self.image.path.name
+        return self.name or self.image.path.name
 
 
 @dataclass
