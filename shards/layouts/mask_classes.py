@@ -22,6 +22,8 @@ CLASS_FILES = ("classes.csv", "class_dict.csv", "classes.txt")
 IGNORED = ("ignore", "void")
 """Names of what is no class: its pixels become 255."""
 _LISTED = 12
+_MOST_CODED = 254
+"""Of the ids of a coded mask, 255 means ignore and 254 nothing."""
 
 
 @dataclass
@@ -95,8 +97,8 @@ def _with_codes(path: Path, rows: list[tuple[int, list[str]]]) -> MaskClasses:
         codes[code] = len(classes) if is_class else IGNORE_ID
         if is_class:
             classes.append(ClassInfo(len(classes), fields[0]))
-    if not classes:
-        raise UserError(f"{path}: names no class; write one a line")
+    if not 0 < len(classes) <= _MOST_CODED:
+        raise UserError(f"{path}: names {len(classes)} classes; write 1 to {_MOST_CODED}, one a line")
     if width == 2:
         codes.setdefault(IGNORE_ID, IGNORE_ID)
     return MaskClasses(classes, tuple(codes.items()), coloured=width == 4)

@@ -46,7 +46,7 @@ def read_yaml(path: Path, raw: Path) -> DataYaml:
 
 
 def _classes(names: Any, count: Any, path: Path) -> list[ClassInfo]:
-    if isinstance(names, list):
+    if isinstance(names, list) and names:
         if type(count) is int and len(names) != count:
             raise UserError(f"{path}: key 'nc' is {count}, but 'names' has {len(names)}; make them agree")
         names = dict(enumerate(names))

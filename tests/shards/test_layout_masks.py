@@ -139,7 +139,8 @@ def test_a_colour_without_a_class_is_a_rejection(raw, tmp_path):
     write(raw / "classes.csv", "a,0,0,0\nb,1,1,1\nc,2,2,2\nvoid,255,255,255\n")
     write(raw / "masks/train/0.png", saved(Image.fromarray(PAINTED)))
     meta = build("masks", raw, tmp_path / "out")
-    assert rejected(meta) == {"0.jpg": "mask 0.png: colour (255, 0, 0) is none of the classes file's"}
+    colours = "(0, 0, 255), (0, 255, 0), (9, 9, 9), (255, 0, 0)"
+    assert rejected(meta) == {"0.jpg": f"mask 0.png: the colours {colours} mean no class"}
 
 
 def test_colours_without_a_file_are_refused(raw, tmp_path):
@@ -180,9 +181,9 @@ def test_every_image_and_mask_is_accounted_for(raw, tmp_path):
     ("a,1,2,300\n", "classes.csv:1: 'a,1,2,300' is not `name,value` or `name,red,green,blue`"),
     ("a,1,2,3\nb,4\n", "classes.csv:2: 'b,4' is not"),
     ("a\nb\n", "classes.csv: no line of `name,value`"),
-    ("void,1,2,3\n", "names no class"),
+    ("void,1,2,3\n", "names 0 classes; write 1 to 254"),
     ("", "classes.csv: no line of"),
-    ("".join(f"c{n},0,{n // 200},{n % 200}\n" for n in range(256)), "256 classes, but 8-bit masks have room for 255"),
+    ("".join(f"c{n},0,{n // 200},{n % 200}\n" for n in range(256)), "names 256 classes; write 1 to 254"),
 ])  # fmt: skip
 def test_a_bad_class_file_is_refused(raw, tmp_path, text, fragment):
     write(raw / "classes.csv", text)
