@@ -51,7 +51,7 @@ def plan_task(raw: Path, task: str) -> TaskPlan | None:
     images, xmls = _first(raw, IMAGE_FOLDERS), _first(raw, XML_FOLDERS)
     if images is None or xmls is None:
         return None
-    pool, known = Pool(Folder(images)), _read_annotations(xmls, read_class_names(raw / "classes.txt"))
+    pool, known = Pool(Folder(images)), read_annotations(xmls, read_class_names(raw / "classes.txt"))
     names = {stem_of(name): name for name in (*pool.folder.rejected, *pool.folder.images)}
     lists, divided = _complete(_read_lists(raw / LISTS), sorted({*names, *known.boxes, *known.faults}))
     splits = {split: _plan_split(pool, split, stems, names, known) for split, stems in lists.items()}
@@ -111,7 +111,7 @@ def _plan_split(pool: Pool, split: str, stems: list[str], names: dict[str, str],
 # ---- annotations ----
 
 
-def _read_annotations(folder: Path, given: list[ClassInfo] | None) -> Annotations:
+def read_annotations(folder: Path, given: list[ClassInfo] | None) -> Annotations:
     """All XML files; classes are those given, or the names that occur, sorted."""
     found = Annotations(given or [])
     objects: dict[str, list[dict]] = {}

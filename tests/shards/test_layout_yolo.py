@@ -1,7 +1,7 @@
 """The layout `yolo`: data.yaml, shares of the image, outlines."""
 
 import pytest
-from small_layouts import boxes, build, fail, image, make_yolo, rejected, write
+from small_layouts import boxes, build, fail, image, make_folder, make_masks, make_yolo, rejected, write
 
 HALF = [10.0, 7.5, 20.0, 15.0]
 
@@ -125,3 +125,14 @@ def test_labels_without_an_image_are_unmatched(raw, tmp_path):
 def test_no_label_at_all_is_refused(raw, tmp_path):
     (raw / "labels").rename(raw / "label")
     assert "raw/labels/train: no label file here" in fail("yolo", raw, tmp_path / "out")
+
+
+def test_layouts_of_several_tasks_share_a_folder(raw, tmp_path, contents):
+    out = tmp_path / "out"
+    build("yolo", raw, out)
+    before = contents(out)
+    build("folder", make_folder(tmp_path / "cars"), out)
+    build("masks", make_masks(tmp_path / "roads"), out)
+    after = contents(out)
+    assert {name.split("/")[0] for name in after} == {"cls", "det", "seg"}
+    assert {name: data for name, data in after.items() if name.startswith("det")} == before
