@@ -102,7 +102,7 @@ def _sample_record(sample: Sample, raw: Path) -> list[Any]:
         label = [_source_record(label.source, raw), label.codes, label.coloured]
     elif isinstance(label, Boxes):
         label = asdict(label)
-    return [_source_record(sample.image, raw), label]
+    return [_source_record(sample.image, raw), label, *([sample.name] if sample.name else [])]
 
 
 def _split_record(split: SplitPlan, shards: list[ShardPlan]) -> list[Any]:

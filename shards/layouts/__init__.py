@@ -27,6 +27,11 @@ LAYOUTS = {
     "stanford_cars": "shards.layouts.stanford_cars",
     "tt100k": "shards.layouts.tt100k",
     "bdd100k": "shards.layouts.bdd100k",
+    "folder": "shards.layouts.folder",
+    "coco": "shards.layouts.coco_folders",
+    "voc": "shards.layouts.voc",
+    "yolo": "shards.layouts.yolo",
+    "masks": "shards.layouts.masks",
 }
 """Layout name -> module; a further layout is one module and one line here."""
 
@@ -60,6 +65,11 @@ class Boxes:
 
 
 @dataclass(frozen=True)
+class RelativeBoxes(Boxes):
+    """The same with each `bbox` in shares of the image's width and height, 0..1, and no `area`: pixels come later."""
+
+
+@dataclass(frozen=True)
 class CodedMask:
     """A mask file that need not hold its ids as training reads them.
 
@@ -80,15 +90,22 @@ Label = int | Boxes | Source | CodedMask | None
 
 @dataclass(frozen=True)
 class Sample:
-    """An image that is to be written, if its pixels turn out sound."""
+    """An image that is to be written, if its pixels turn out sound.
+
+    Attributes:
+        image: the file.
+        label: what it shows.
+        name: of the image in its split, where that is not the bare file name: a path with slashes.
+    """
 
     image: Source
     label: Label
+    name: str = ""
 
     @property
     def file_name(self) -> str:
         """Name of the image file, unique in its split up to the extension."""
-        return self.image.path.name
+        return self.name or self.image.path.name
 
 
 @dataclass

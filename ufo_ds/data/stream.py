@@ -77,8 +77,7 @@ class TaskStream(Iterator[Batch]):
         workers: reader processes; they start with the first batch. 0 reads in this process.
 
     Raises:
-        UserError: fewer samples than one global batch; while iterating, a sample that is not what the task
-            needs, or `MAX_BROKEN` broken ones in a row.
+        UserError: while iterating, a sample that is not what the task needs, or `MAX_BROKEN` broken ones in a row.
     """
 
     def __init__(
@@ -95,11 +94,6 @@ class TaskStream(Iterator[Batch]):
         start_step: int = 0,
         workers: int = 0,
     ) -> None:
-        if len(shards) < batch * world:
-            name = shards.task
-            takes = f"a step takes {batch} on each of {world} rank(s)"
-            problem = f"split '{shards.split}' has {len(shards)} samples, {takes}"
-            raise UserError(f"{name}: {problem}; lower tasks.{name}.batch or build shards of more samples")
         self.step = start_step
         """Number of the next batch."""
         self._passes_a_step = batch * world / order.length
