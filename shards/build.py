@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from shards.options import add_workers, positive, task_names
+from shards.options import add_workers, named_values, positive, task_names
 from ufo_ds.errors import run_command
 
 _EPILOG = (
@@ -20,10 +20,12 @@ _EPILOG = (
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="shards/build.py", description=__doc__, epilog=_EPILOG)
-    parser.add_argument("--layout", default="track1", help="how the raw download is laid out (default: track1)")
+    parser.add_argument("--layout", default="track1", help="how --raw is laid out (default: track1; docs/layouts.md)")
     parser.add_argument("--raw", type=Path, required=True, help="folder of the raw download")
     parser.add_argument("--out", type=Path, required=True, help="folder for the shards; made if absent")
     parser.add_argument("--tasks", help="only these, comma-separated (default: all that the raw download has)")
+    parser.add_argument("--layout-option", action="append", default=[], metavar="NAME=VALUE",
+                        help="a choice that the layout offers, such as classes=all of tt100k")  # fmt: skip
     add_workers(parser)
     parser.add_argument(
         "--samples-per-shard", type=positive, default=512, help="at most so many (default: %(default)s)"
@@ -45,7 +47,8 @@ def main(argv: list[str] | None = None) -> None:
     from shards.plan import ShardLimits
 
     limits = ShardLimits(args.samples_per_shard, args.shard_mb * 10**6)
-    build(Options(args.layout, args.raw, args.out, named, args.workers, limits))
+    choices = named_values(args.layout_option, "--layout-option")
+    build(Options(args.layout, args.raw, args.out, named, args.workers, limits, choices))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from shards.folder import TaskFolder, locked
-from shards.layouts import SplitPlan, TaskPlan, load_layout
+from shards.layouts import SplitPlan, TaskPlan, check_choices, load_layout
 from shards.pack import ShardResult, make_shard
 from shards.plan import ShardLimits, ShardPlan, plan_fingerprint, plan_shards
 from shards.pool import run_jobs
@@ -18,7 +18,7 @@ from ufo_ds.errors import UserError, printable
 
 @dataclass(frozen=True)
 class Options:
-    """What to build; `tasks` None means all that `raw` has."""
+    """What to build; `tasks` None means all that `raw` has, `choices` are the layout's own options by name."""
 
     layout: str
     raw: Path
@@ -26,6 +26,7 @@ class Options:
     tasks: tuple[str, ...] | None
     workers: int
     limits: ShardLimits
+    choices: dict[str, str] = field(default_factory=dict)
 
 
 class TaskBuild:
@@ -92,11 +93,12 @@ def build(options: Options) -> None:
 def _plan_tasks(options: Options) -> Iterable[TaskPlan]:
     """The plans of the tasks that are there; prints what is not."""
     layout = load_layout(options.layout)
+    check_choices(layout, options.layout, options.choices)
     if not options.raw.is_dir():
         raise UserError(f"--raw {options.raw}: no such folder; it must hold {layout.EXPECTS}")
     absent = []
     for task in options.tasks or TASKS:
-        plan = layout.plan_task(options.raw, task)
+        plan = layout.plan_task(options.raw, task, **options.choices)
         if plan is not None:
             for note in plan.notes:
                 print(f"note: {note}")

@@ -45,12 +45,12 @@ def read_source(source: Source) -> bytes:
 
 def check_image(data: bytes) -> tuple[int, int]:
     """Decode an image to its last byte; returns (width, height) in pixels of the stored raster."""
-    image = _open(data, _FORMATS)
+    image = open_image(data, _FORMATS)
     size = image.size  # before the draft, which shrinks it
     if image.format == "JPEG":
         # All entropy-coded data are read, but transformed at 1/8 of the size: a fifth of the time.
         image.draft(None, (1, 1))
-    _load(image)
+    load_image(image)
     # A download that broke off in a file of full length leaves zeros, which decode as grey: without an end
     # marker after the last scan the image is not whole.
     if image.format in _JPEGS and data.find(b"\xff\xda", max(0, data.rfind(b"\xff\xd9"))) >= 0:
@@ -72,7 +72,8 @@ def _check_still(image: Image.Image, data: bytes) -> None:
         raise UnfitError(f"cannot be decoded ({fault})") from None
 
 
-def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
+def open_image(data: bytes, formats: tuple[str, ...]) -> Image.Image:
+    """An image of one of Pillow's `formats` and of no more than `MAX_PIXELS`, not decoded yet. Raises `UnfitError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # broken EXIF and the like: nobody reads it
@@ -87,7 +88,8 @@ def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
     return image
 
 
-def _load(image: Image.Image) -> None:
+def load_image(image: Image.Image) -> None:
+    """Decode an opened image to its last byte. Raises `UnfitError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -113,14 +115,14 @@ def check_mask(data: bytes, name: str, size: tuple[int, int], class_count: int) 
     A palette PNG's indices are its ids.
     """
     try:
-        image = _open(data, ("PNG",))
+        image = open_image(data, ("PNG",))
         # Bytes 24 and 25 are the header's bit depth and colour type: 0 grey, 3 palette. Pillow's mode would
         # not tell 4-bit grey (whose values it stretches) from 8-bit.
         if data[24] != 8 or data[25] not in (0, 3):
             raise UnfitError("not an 8-bit single-channel PNG")
         if image.size != size:
             raise UnfitError(f"{image.width} x {image.height} pixels, but the image has {size[0]} x {size[1]}")
-        _load(image)
+        load_image(image)
     except UnfitError as fault:
         raise UnfitError(f"mask {name}: {fault}") from None
     present = [value for value, count in enumerate(image.histogram()) if count]

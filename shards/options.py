@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterable
 
 from ufo_ds.data.schema import TASKS
 from ufo_ds.errors import UserError
@@ -39,3 +40,16 @@ def task_names(text: str, option: str = "--tasks") -> tuple[str, ...]:
     if unknown := sorted(named - set(TASKS)):
         raise UserError(f"{option}: {unknown[0]!r} is no task, choose from {','.join(TASKS)}")
     return tuple(task for task in TASKS if task in named)
+
+
+def named_values(texts: Iterable[str], option: str) -> dict[str, str]:
+    """The values of an option that is given as `NAME=VALUE`, any number of times; `UserError` where one is not."""
+    values: dict[str, str] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not (name and sign and value):
+            raise UserError(f"{option} {text}: write it as NAME=VALUE")
+        if name in values:
+            raise UserError(f"{option} {text}: {name} is given twice")
+        values[name] = value
+    return values

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from shards.image_check import UnfitError, check_boxes, check_image, check_mask, read_source
-from shards.layouts import Boxes, Sample, Source
+from shards.layouts import Boxes, CodedMask, RelativeBoxes, Sample, Source
+from shards.mask_codes import decoded_mask
 from shards.plan import ShardPlan
-from ufo_ds.data.schema import Member, Rejection, ShardInfo, escape_stem, write_index
+from ufo_ds.data.schema import Member, Rejection, ShardInfo, escape_stem, label_extension, write_index
 from ufo_ds.errors import UserError
 from ufo_ds.files import replace_file, sha256_of
 
@@ -149,15 +150,36 @@ def sample_payloads(sample: Sample, class_count: int) -> list[tuple[str, bytes]]
     key = escape_stem(sample.file_name.removesuffix(suffix))
     members = [(key + suffix, image)]
     if isinstance(sample.label, Boxes):
-        check_boxes(sample.label, *size)
-        members.append((f"{key}.json", _boxes_json(sample, sample.label, size)))
-    elif isinstance(sample.label, Source):
-        mask = read_source(sample.label)
-        check_mask(mask, sample.label.path.name, size, class_count)
-        members.append((f"{key}.png", mask))
+        boxes = _in_pixels(sample.label, size) if isinstance(sample.label, RelativeBoxes) else sample.label
+        check_boxes(boxes, *size)
+        members.append((f"{key}.json", _boxes_json(sample, boxes, size)))
+    elif isinstance(sample.label, Source | CodedMask):
+        mask = _mask_bytes(sample.label, size, class_count)
+        members.append((f"{key}.{label_extension('seg', [suffix[1:].lower()])}", mask))
     elif sample.label is not None:
         members.append((f"{key}.cls", str(sample.label).encode("ascii")))
     return members
+
+
+def _mask_bytes(label: Source | CodedMask, size: tuple[int, int], class_count: int) -> bytes:
+    """A mask file as it is, or written anew where its pixels are not their class ids."""
+    source = label.source if isinstance(label, CodedMask) else label
+    mask = read_source(source)
+    if isinstance(label, CodedMask):
+        mask = decoded_mask(mask, source.path.name, label)
+    check_mask(mask, source.path.name, size, class_count)
+    return mask
+
+
+def _in_pixels(boxes: RelativeBoxes, size: tuple[int, int]) -> Boxes:
+    """Boxes of an image of `size` (width, height)."""
+    annotations = None
+    if boxes.annotations is not None:
+        annotations = []
+        for item in boxes.annotations:
+            bbox = [share * side for share, side in zip(item["bbox"], size * 2, strict=True)]
+            annotations.append({**item, "bbox": bbox, "area": bbox[2] * bbox[3]})
+    return Boxes(boxes.image_id, *size, annotations=annotations, annotation_names=boxes.annotation_names)
 
 
 def _boxes_json(sample: Sample, boxes: Boxes, size: tuple[int, int]) -> bytes:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from shards.layouts import Boxes, Sample, Source, SplitPlan, TaskPlan
+from shards.layouts import Boxes, CodedMask, Sample, Source, SplitPlan, TaskPlan
 
 BUILDER = 1
 """Raised when the same raw data shall give other shards: old ones are then not taken for finished."""
@@ -80,7 +80,8 @@ def _shard_count(samples: list[Sample], limits: ShardLimits) -> int:
 
 
 def _sources(sample: Sample) -> list[Source]:
-    return [sample.image, sample.label] if isinstance(sample.label, Source) else [sample.image]
+    label = sample.label.source if isinstance(sample.label, CodedMask) else sample.label
+    return [sample.image, label] if isinstance(label, Source) else [sample.image]
 
 
 def _balanced(samples: list[Sample], count: int) -> list[list[Sample]]:
@@ -97,9 +98,11 @@ def _sample_record(sample: Sample, raw: Path) -> list[Any]:
     label: Any = sample.label
     if isinstance(label, Source):
         label = _source_record(label, raw)
+    elif isinstance(label, CodedMask):
+        label = [_source_record(label.source, raw), label.codes, label.coloured]
     elif isinstance(label, Boxes):
         label = asdict(label)
-    return [_source_record(sample.image, raw), label]
+    return [_source_record(sample.image, raw), label, *([sample.name] if sample.name else [])]
 
 
 def _split_record(split: SplitPlan, shards: list[ShardPlan]) -> list[Any]:

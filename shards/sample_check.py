@@ -14,11 +14,9 @@ from shards.layouts import Boxes
 from shards.layouts.coco import is_count, is_finite
 from shards.layouts.files import IMAGE_EXTENSIONS, MAX_FILE_BYTES
 from ufo_ds.data.decode import DecodeError, decode_label, decode_mask
-from ufo_ds.data.schema import IGNORE_ID, Member
+from ufo_ds.data.schema import IGNORE_ID, Member, label_extension
 from ufo_ds.errors import shown
 
-LABEL = {"cls": "cls", "det": "json", "seg": "png"}
-"""Extension of the label member by task."""
 _MASK_IDS = 256
 
 
@@ -44,8 +42,8 @@ def arrange(task: str, members: Sequence[Member]) -> list[Member]:
         UnfitError: no image among them.
     """
     by_extension = {member.ext.lower(): member for member in members}
-    label = by_extension.get(LABEL[task])
-    wanted = [ext for ext in IMAGE_EXTENSIONS if ext in by_extension and ext != LABEL[task]]
+    label = by_extension.get(label_extension(task, by_extension))
+    wanted = [ext for ext in IMAGE_EXTENSIONS if ext in by_extension and by_extension[ext] != label]
     if not wanted:
         there = ", ".join(member.ext for member in members)
         raise UnfitError(f"has no image ({', '.join(IMAGE_EXTENSIONS)}), only {there}")
@@ -56,7 +54,8 @@ def arrange(task: str, members: Sequence[Member]) -> list[Member]:
 def examine_members(task: str, file: BinaryIO, members: Sequence[Member]) -> Facts:
     """Read and examine a sample of an open tar. `UnfitError` where it is not sound; `OSError`."""
     ordered = arrange(task, members)
-    has_label = len(ordered) > 1 and ordered[1].ext.lower() == LABEL[task]
+    extensions = [member.ext.lower() for member in ordered]
+    has_label = label_extension(task, extensions) in extensions[1:2]
     return examine(task, _read(file, ordered[0]), _read(file, ordered[1]) if has_label else None)
 
 

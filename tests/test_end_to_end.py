@@ -135,7 +135,6 @@ def test_finetuning_takes_other_classes_and_fewer_tasks(work):
 
 @pytest.mark.parametrize(("options", "line"), [
     (["--data.shards", "no-such-folder"], "no-such-folder"),
-    (["--tasks.cls.batch", "500"], "a step takes 500 on each of 1 rank"),
     (["--train.stesp", "5"], "did you mean 'train.steps'?"),
     (["--model.trunk", "vit_tinny"], "has no model 'vit_tinny'"),
     (["--deepspeed", "no-such.json"], "no-such.json"),

@@ -15,8 +15,8 @@ MAX_VALUES = 10_000
 """Values of a file with all its aliases written out."""
 
 
-def read_mapping(path: str) -> dict[str, Any]:
-    """The mapping in a YAML file.
+def read_mapping(path: str, kind: str = "recipe") -> dict[str, Any]:
+    """The mapping in a YAML file; `kind` is what messages call it.
 
     Raises:
         UserError: it cannot be read, is no safe YAML, says a key twice, unfolds to too much, or is no mapping.
@@ -24,7 +24,7 @@ def read_mapping(path: str) -> dict[str, Any]:
     try:
         text = read_text(path, "utf-8-sig", MAX_BYTES)
     except OSError as error:
-        raise UserError(f"{path}: cannot read the recipe ({error.strerror}); give an existing YAML file") from None
+        raise UserError(f"{path}: cannot read the {kind} ({error.strerror}); give an existing YAML file") from None
     except ValueError as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
     try:
@@ -33,13 +33,14 @@ def read_mapping(path: str) -> dict[str, Any]:
             _unfolded(node, {})
         values = yaml.safe_load(text)
     except RecursionError:
-        raise UserError(f"{path}: not valid YAML: nested far too deeply for a recipe; write it again") from None
+        raise UserError(f"{path}: not valid YAML: nested far too deeply for a {kind}; write it again") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except Exception as error:  # PyYAML's constructors raise whatever they like on odd scalars
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: a recipe is a mapping of keys; see launch/recipes/toy.yaml")
+        example = "; see launch/recipes/toy.yaml" if kind == "recipe" else ""
+        raise UserError(f"{path}: a {kind} is a mapping of keys{example}")
     return values
 
 

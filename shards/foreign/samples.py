@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.image_check import UnfitError
-from shards.sample_check import LABEL, Facts, arrange, examine_members
+from shards.sample_check import Facts, arrange, examine_members
 from shards.tar_samples import TarSamples, key_of
-from ufo_ds.data.schema import Member, Rejection
+from ufo_ds.data.schema import Member, Rejection, label_extension
 from ufo_ds.errors import UserError
 from ufo_ds.files import sha256_of
 
@@ -81,6 +81,6 @@ def _check_key(tar: Path, name: str) -> None:
 
 def _explain(task: str, members: list[Member], reason: UnfitError) -> str:
     there = [member.ext for member in members]
-    if str(reason).startswith("has no .") and LABEL[task] not in there:
+    if str(reason).startswith("has no .") and label_extension(task, there) not in there:
         return f"{reason} (only {', '.join(there)})"
     return str(reason)

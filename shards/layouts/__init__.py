@@ -5,14 +5,15 @@ A layout is a module with
 * `EXPECTS`: one phrase, where it looks for its data;
 * `plan_task(raw, task) -> TaskPlan | None`: what `raw` holds for one task; None where it has none of its
   folders. What makes the labels as a whole unusable is a `UserError`; what is wrong with one image is a
-  `Rejection`.
+  `Rejection`;
+* `OPTIONS`, where the user has a choice: what each keyword argument of `plan_task` beyond these two means.
 
 Planning reads labels and directory entries, never pixels: those are checked while packing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +22,17 @@ from typing import Protocol, cast
 from ufo_ds.data.schema import ClassInfo, Rejection, Unmatched
 from ufo_ds.errors import UserError
 
-LAYOUTS = {"track1": "shards.layouts.track1"}
+LAYOUTS = {
+    "track1": "shards.layouts.track1",
+    "stanford_cars": "shards.layouts.stanford_cars",
+    "tt100k": "shards.layouts.tt100k",
+    "bdd100k": "shards.layouts.bdd100k",
+    "folder": "shards.layouts.folder",
+    "coco": "shards.layouts.coco_folders",
+    "voc": "shards.layouts.voc",
+    "yolo": "shards.layouts.yolo",
+    "masks": "shards.layouts.masks",
+}
 """Layout name -> module; a further layout is one module and one line here."""
 
 
@@ -53,21 +64,48 @@ class Boxes:
     annotation_names: list[str] = field(default_factory=list)
 
 
-Label = int | Boxes | Source | None
+@dataclass(frozen=True)
+class RelativeBoxes(Boxes):
+    """The same with each `bbox` in shares of the image's width and height, 0..1, and no `area`: pixels come later."""
+
+
+@dataclass(frozen=True)
+class CodedMask:
+    """A mask file that need not hold its ids as training reads them.
+
+    Attributes:
+        source: the PNG.
+        codes: value of a pixel -> class id or 255; None: values are ids. Of `coloured` ones, 0xRRGGBB.
+        coloured: whether pixels are compared by their colours, or by what is stored (a palette's indices).
+    """
+
+    source: Source
+    codes: tuple[tuple[int, int], ...] | None = None
+    coloured: bool = False
+
+
+Label = int | Boxes | Source | CodedMask | None
 """A class id, boxes, a mask file, or nothing."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """An image that is to be written, if its pixels turn out sound."""
+    """An image that is to be written, if its pixels turn out sound.
+
+    Attributes:
+        image: the file.
+        label: what it shows.
+        name: of the image in its split, where that is not the bare file name: a path with slashes.
+    """
 
     image: Source
     label: Label
+    name: str = ""
 
     @property
     def file_name(self) -> str:
         """Name of the image file, unique in its split up to the extension."""
-        return self.image.path.name
+        return self.name or self.image.path.name
 
 
 @dataclass
@@ -102,7 +140,7 @@ class Layout(Protocol):
     """A module of this package."""
 
     EXPECTS: str
-    plan_task: Callable[[Path, str], TaskPlan | None]
+    plan_task: Callable[..., TaskPlan | None]
 
 
 def load_layout(name: str) -> Layout:
@@ -110,3 +148,12 @@ def load_layout(name: str) -> Layout:
     if name not in LAYOUTS:
         raise UserError(f"--layout {name}: unknown, choose one of {', '.join(LAYOUTS)}")
     return cast(Layout, import_module(LAYOUTS[name]))
+
+
+def check_choices(layout: Layout, name: str, choices: Iterable[str]) -> None:
+    """See that a layout has options of these names; `UserError` says which it has."""
+    known: dict[str, str] = getattr(layout, "OPTIONS", {})
+    for choice in choices:
+        if choice not in known:
+            there = "; ".join(f"{option}: {meaning}" for option, meaning in known.items()) or "none"
+            raise UserError(f"--layout-option {choice}: no option of the layout {name}, which has {there}")

@@ -33,12 +33,19 @@ class CocoFile:
     unmatched: list[Unmatched] = field(default_factory=list)
 
 
-def read_coco(path: Path, default_classes: Callable[[list[dict]], list[ClassInfo]]) -> CocoFile:
+def read_coco(
+    path: Path,
+    default_classes: Callable[[list[dict]], list[ClassInfo]],
+    checked_name: Callable[[Any, str], str] = plain_name,
+    labelled: bool = True,
+) -> CocoFile:
     """Read a COCO file.
 
     Args:
         path: of the file.
         default_classes: the annotations of a file without `categories` -> its classes.
+        checked_name: (`file_name`, place for messages) -> the name; `UserError` where it is none.
+        labelled: whether there have to be `annotations`.
 
     Raises:
         UserError: it is malformed as a whole: no JSON, a key missing or of a wrong type, an image id twice.
@@ -47,9 +54,9 @@ def read_coco(path: Path, default_classes: Callable[[list[dict]], list[ClassInfo
     if not isinstance(value, dict):
         raise UserError(f"{path}: not a JSON object with images, annotations and categories")
     images = _objects(value, "images", path)
-    annotations = _objects(value, "annotations", path)
+    annotations = _objects(value, "annotations", path) if labelled or "annotations" in value else []
     coco = CocoFile(path, _read_categories(value, path) or default_classes(annotations))
-    names = _read_images(coco, images)
+    names = _read_images(coco, images, checked_name)
     known = {item.id for item in coco.classes}
     for number, annotation in enumerate(annotations):
         _add_annotation(coco, names, known, number, annotation)
@@ -87,11 +94,11 @@ def _read_categories(value: dict, path: Path) -> list[ClassInfo] | None:
             raise UserError(f"{where}.id {class_id} is given twice")
         classes[class_id] = ClassInfo(class_id, name)
     if not classes:
-        raise UserError(f"{path}: categories is empty; list the classes or remove the key for Track 1's own")
+        raise UserError(f"{path}: categories is empty; list the classes")
     return [classes[class_id] for class_id in sorted(classes)]
 
 
-def _read_images(coco: CocoFile, images: list[dict]) -> dict[int, str]:
+def _read_images(coco: CocoFile, images: list[dict], checked_name: Callable[[Any, str], str]) -> dict[int, str]:
     """Enter the images into `coco.boxes`; returns file names by image id."""
     names: dict[int, str] = {}
     for number, item in enumerate(images):
@@ -104,7 +111,7 @@ def _read_images(coco: CocoFile, images: list[dict]) -> dict[int, str]:
         for key, pixels in zip(("width", "height"), size, strict=True):
             if pixels is not None and not (is_count(pixels) and pixels):
                 raise UserError(f"{where}.{key} is {shown(pixels)}, not a number of pixels")
-        name = names[image_id] = plain_name(item.get("file_name"), f"{where}.file_name")
+        name = names[image_id] = checked_name(item.get("file_name"), f"{where}.file_name")
         if name in coco.boxes:
             ids = f"{coco.boxes[name].image_id} and {image_id}"
             coco.faults[name] = f"{coco.path.name} lists it twice, with ids {ids}"
@@ -122,7 +129,7 @@ def _add_annotation(coco: CocoFile, names: dict[int, str], known: set[int], numb
         coco.unmatched.append(Unmatched(f"{coco.path.name}: {label}", reason))
         return
     try:
-        annotation = _checked_annotation(item, known)
+        annotation = checked_annotation(item, known)
     except ValueError as fault:
         coco.faults.setdefault(name, f"{label}: {fault}")
         return
@@ -139,7 +146,7 @@ def is_finite(value: Any) -> bool:
         return False
 
 
-def _checked_annotation(item: dict, known: set[int]) -> dict:
+def checked_annotation(item: dict, known: set[int]) -> dict:
     """The keys that training knows, checked but for the image's borders. `ValueError` says what is wrong."""
     bbox, category_id, iscrowd = item.get("bbox"), item.get("category_id"), item.get("iscrowd", 0)
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(is_finite(number) for number in bbox):

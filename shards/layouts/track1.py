@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shards.layouts import Boxes, Sample, SplitPlan, TaskPlan
+from shards.layouts.accounts import Folders, absence_notes, plan_folder, plan_masks, plan_unlabelled
 from shards.layouts.coco import CocoFile, read_coco
 from shards.layouts.files import Folder, plain_name, read_class_names, read_lines
 from ufo_ds.data.schema import SPLITS, ClassInfo, Unmatched
@@ -60,9 +61,6 @@ IMAGE_FOLDERS = {
     },
 }
 
-Folders = dict[str, Folder]
-"""The image folders that there are, by split."""
-
 
 def plan_task(raw: Path, task: str) -> TaskPlan | None:
     """What the download under `raw` holds for `task`; None where it has none of its image folders."""
@@ -71,33 +69,8 @@ def plan_task(raw: Path, task: str) -> TaskPlan | None:
     if not folders:
         return None
     plan = _PLANNERS[task](raw / "track1_train_data", folders)
-    plan.notes += [
-        f"{task}: no {split} split ({IMAGE_FOLDERS[task][split]} is absent)" for split in SPLITS if split not in folders
-    ]
+    plan.notes += absence_notes(task, IMAGE_FOLDERS[task], folders)
     return plan
-
-
-def _plan_folder(
-    folder: Folder,
-    samples: dict[str, Sample],
-    faults: dict[str, str],
-    labelled: bool,
-    unmatched: list[Unmatched],
-) -> SplitPlan:
-    """Account for every entry of a folder.
-
-    Args:
-        folder: the images.
-        samples: by file name, in natural order; those without a usable image file are passed over.
-        faults: why an image is not usable, by file name.
-        labelled: whether the samples have labels.
-        unmatched: label entries without a file.
-    """
-    for name, reason in faults.items():
-        if name in folder.images:
-            folder.reject(name, reason)
-    kept = [sample for name, sample in samples.items() if name in folder.images]
-    return SplitPlan(labelled, kept, list(folder.rejected.values()), unmatched)
 
 
 # ---- classification ----
@@ -108,22 +81,17 @@ def _plan_cls(train_data: Path, folders: Folders) -> TaskPlan:
     splits = {
         split: _cls_labelled(folder, train_data / f"cls/{split}.txt", len(classes))
         if split != "test"
-        else _unlabelled(folder)
+        else plan_unlabelled(folder)
         for split, folder in folders.items()
     }
     return TaskPlan("cls", "track1", classes, splits)
-
-
-def _unlabelled(folder: Folder) -> SplitPlan:
-    samples = {name: Sample(image, None) for name, image in folder.images.items()}
-    return _plan_folder(folder, samples, {}, False, [])
 
 
 def _cls_labelled(folder: Folder, path: Path, class_count: int) -> SplitPlan:
     labels, faults, unmatched = _read_labels(path, folder, class_count)
     faults |= {name: f"not listed in {path.name}" for name in folder.images if name not in labels}
     samples = {name: Sample(folder.images[name], label) for name, label in labels.items() if name in folder.images}
-    return _plan_folder(folder, samples, faults, True, unmatched)
+    return plan_folder(folder, samples, faults, True, unmatched)
 
 
 def _read_labels(path: Path, folder: Folder, class_count: int) -> tuple[dict[str, int], dict, list[Unmatched]]:
@@ -187,7 +155,7 @@ def _det_labelled(folder: Folder, coco: CocoFile) -> SplitPlan:
         for name, boxes in coco.boxes.items()
         if name not in folder
     ]
-    return _plan_folder(folder, samples, faults, True, absent + coco.unmatched)
+    return plan_folder(folder, samples, faults, True, absent + coco.unmatched)
 
 
 def _det_test(folder: Folder, path: Path) -> SplitPlan:
@@ -206,7 +174,7 @@ def _det_test(folder: Folder, path: Path) -> SplitPlan:
         for name, number in lines.items()
         if name not in folder
     ]
-    return _plan_folder(folder, samples, faults, False, absent)
+    return plan_folder(folder, samples, faults, False, absent)
 
 
 # ---- segmentation ----
@@ -218,32 +186,10 @@ def _plan_seg(train_data: Path, folders: Folders) -> TaskPlan:
     if len(classes) > MAX_SEG_CLASSES:
         raise UserError(f"{path}: {len(classes)} classes, but 8-bit masks have room for {MAX_SEG_CLASSES}")
     splits = {
-        split: _seg_labelled(folder, train_data / f"seg/label/{split}") if split != "test" else _unlabelled(folder)
+        split: plan_masks(folder, train_data / f"seg/label/{split}") if split != "test" else plan_unlabelled(folder)
         for split, folder in folders.items()
     }
     return TaskPlan("seg", "track1", classes, splits)
-
-
-def _seg_labelled(folder: Folder, mask_folder: Path) -> SplitPlan:
-    """Pair images and masks by stem: by order, one missing file would shift all the rest."""
-    if not mask_folder.is_dir():
-        raise UserError(f"{mask_folder}: no such folder; it must hold the masks of {folder.path}")
-    masks = Folder(mask_folder, ("png",))
-    by_stem = {Path(name).stem: name for name in masks.images}
-    samples: dict[str, Sample] = {}
-    faults: dict[str, str] = {}
-    for name, image in folder.images.items():
-        mask = by_stem.get(Path(name).stem)
-        if name.lower().endswith(".png"):
-            faults[name] = "a PNG image has no place beside its PNG mask; convert it to JPEG"
-        elif mask is None:
-            faults[name] = f"no mask {Path(name).stem}.png"
-        else:
-            samples[name] = Sample(image, masks.images[mask])
-    stems = {Path(name).stem for name in (*folder.images, *folder.rejected)}
-    unmatched = [Unmatched(name, "no such image file") for stem, name in by_stem.items() if stem not in stems]
-    unmatched += [Unmatched(entry.file, entry.reason) for entry in masks.rejected.values()]
-    return _plan_folder(folder, samples, faults, True, unmatched)
 
 
 _PLANNERS: dict[str, Callable[[Path, Folders], TaskPlan]] = {

@@ -15,9 +15,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from shards.image_check import UnfitError
-from shards.sample_check import LABEL, read_boxes, read_class
+from shards.sample_check import read_boxes, read_class
 from ufo_ds.data.decode import FORMATS, DecodeError, decode_mask
-from ufo_ds.data.schema import IGNORE_ID, Member, SplitMeta, TaskMeta, read_index
+from ufo_ds.data.schema import IGNORE_ID, Member, SplitMeta, TaskMeta, label_extension, read_index
 from ufo_ds.data.shards import ShardSet, open_shards
 from ufo_ds.errors import UserError
 
@@ -90,8 +90,8 @@ def _read_split(root: Path, meta: TaskMeta, name: str, bar: tqdm) -> SplitFigure
     total = len(figures.shards)
     headers, masks = _evenly(total, MOST_HEADERS), _evenly(total, MOST_MASKS)
     for number, (file, members) in enumerate(_samples(root / meta.task, figures.split)):
-        by_extension = {member.ext.lower(): member for member in members[1:]}
-        label = by_extension.get(LABEL[meta.task])
+        by_extension = {member.ext.lower(): member for member in members}
+        label = by_extension.get(label_extension(meta.task, by_extension))
         try:
             if number in headers:
                 figures.sizes.append(_image_size(file, members[0]))

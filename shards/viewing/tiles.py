@@ -9,10 +9,10 @@ import numpy as np
 
 from shards.image_check import UnfitError
 from shards.layouts import Boxes
-from shards.sample_check import LABEL, read_boxes, read_class
+from shards.sample_check import read_boxes, read_class
 from shards.viewing.figures import SplitFigures
 from ufo_ds.data.decode import DecodeError, decode_image, decode_mask
-from ufo_ds.data.schema import TaskMeta
+from ufo_ds.data.schema import TaskMeta, label_extension
 from ufo_ds.drawing import box_colours, boxes, fit_mask, mask_colours, overlay_mask
 from ufo_ds.errors import UserError
 
@@ -47,7 +47,7 @@ def choose(total: int, count: int, seed: int) -> list[int]:
 def draw_tile(figures: SplitFigures, number: int, width: int, height: int) -> Tile:
     """Draw sample `number` within `width` x `height` pixels, its aspect kept."""
     raw, meta = figures.shards[number], figures.meta
-    label = raw.members.get(LABEL[meta.task]) if len(raw.members) > 1 else None
+    label = raw.members.get(label_extension(meta.task, raw.members)) if len(raw.members) > 1 else None
     try:
         image = decode_image(raw.image)
         factor = min(width / image.shape[1], height / image.shape[0], _MOST_ENLARGED)

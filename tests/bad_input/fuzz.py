@@ -12,7 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1]), str(HERE.parent / "shards")]
 NAMES = ("submission", "coco", "labels", "sample", "raw_coco", "raw_list", "meta", "index", "shard", "tar", "pixels",
-         "yaml", "recipe", "weights")  # fmt: skip
+         "yaml", "recipe", "weights", "voc", "yolo", "data_yaml", "mask_classes")  # fmt: skip
 MARK = b"\0TAR\0"
 """In an input of `shard`: between the index and what replaces the start of the tar."""
 
@@ -68,7 +68,7 @@ def seeds(name, targets, download):
     """Sound inputs to start from."""
     import json
 
-    from test_properties import SOUND
+    from test_properties import SOUND, TEXTS
 
     index, tar = targets.sound[targets.index_path], targets.sound[targets.tar_path]
     if name in ("submission", "coco", "sample"):
@@ -78,6 +78,8 @@ def seeds(name, targets, download):
         from safetensors.torch import save
 
         return [save({"a": torch.zeros(2, 3), "b.c": torch.ones(1, dtype=torch.float16)})]
+    if name in ("voc", "yolo", "data_yaml", "mask_classes"):
+        return [TEXTS[name]]
     recipes = [path.read_bytes() for path in sorted((HERE.parents[1] / "launch/recipes").glob("*.yaml"))]
     return {
         "labels": [b"a.jpg 1\nb.jpg 2\n"],

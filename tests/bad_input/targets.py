@@ -8,15 +8,22 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
 from shards.foreign.samples import examine_tar
 from shards.image_check import UnfitError, check_image, check_mask
 from shards.layouts.coco import read_coco
 from shards.layouts.files import read_class_names, read_lines
+from shards.layouts.mask_classes import read_mask_classes
+from shards.layouts.voc import read_annotations
+from shards.layouts.yolo_labels import read_labels
+from shards.layouts.yolo_yaml import read_yaml
+from shards.mask_codes import values_of
 from shards.tar_samples import read_tar_samples
 from ufo_ds.command_line import read_recipe
 from ufo_ds.data.decode import DecodeError, decode_image, decode_label, decode_mask
 from ufo_ds.data.index import read_index
-from ufo_ds.data.schema import ClassInfo, RawSample, TaskMeta
+from ufo_ds.data.schema import ClassInfo, RawSample, TaskMeta, is_inside
 from ufo_ds.data.shards import ShardSet
 from ufo_ds.errors import UserError
 from ufo_ds.polygons import polygons_to_mask
@@ -79,6 +86,30 @@ class Targets:
             assert number > 0 and line and "\n" not in line
         read_class_names(path)
 
+    def voc(self, data):
+        xmls = self.folder / "xmls"
+        xmls.mkdir(exist_ok=True)
+        (xmls / "a.xml").write_bytes(data)
+        found = read_annotations(xmls, None)
+        ids = {item.id for item in found.classes}
+        assert set(found.boxes) ^ set(found.faults) == {"a"}
+        for boxes in found.boxes.values():
+            assert all(item["category_id"] in ids and min(item["bbox"][2:]) > 0 for item in boxes.annotations)
+
+    def yolo(self, data):
+        with suppress(ValueError):
+            for item in read_labels(self._file(data), 1, {0, 7}).annotations:
+                assert item["category_id"] in (0, 7) and min(item["bbox"][2:]) > 0 and -1 < sum(item["bbox"]) < 5
+
+    def data_yaml(self, data):
+        found = read_yaml(self._file(data), self.folder)
+        assert found.classes and all(path.is_relative_to(self.folder) for path in found.folders.values())
+
+    def mask_classes(self, data):
+        self._file(data, "classes.csv")
+        found = read_mask_classes(self.folder, {})
+        assert [item.id for item in found.classes] == list(range(len(found.classes))) and found.codes
+
     # ---- shards ----
 
     def meta(self, data):
@@ -104,7 +135,7 @@ class Targets:
         samples = ShardSet(self.shards, "cls", "train")
         for number in range(len(samples)):
             raw = samples[number]
-            assert "/" not in raw.file_name and len(raw.members) == 2
+            assert is_inside(raw.file_name) and len(raw.members) == 2
             self.pixels(raw.image)
             self.label(raw.members["cls"])
 
@@ -131,6 +162,8 @@ class Targets:
             assert check_image(data) == decoded
         with suppress(UnfitError):
             check_mask(data, "a.png", (40, 30), 19)
+        with suppress(UnfitError):
+            assert values_of(data).dtype == np.uint8
 
     def label(self, data):
         with suppress(DecodeError):

@@ -81,13 +81,18 @@ TEXTS = {
     "raw_list": b"car\nbus\n",
     "yaml": b"a: &b {c: [1, ~, 'x']}\nd: {<<: *b, e: 2024-01-01}\n? f\n: !!str 1\n",
     "recipe": b"train: {steps: 5, clip: 1.0}\nseed: 1\n",
+    "voc": b"<a><size><width>40</width><height>30</height></size><object><name>x</name><bndbox><xmin>1</xmin>"
+           b"<ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></a>",
+    "yolo": b"0 0.5 0.5 0.5 0.5\n7 0.1 0.1 0.2 0.1 0.2 0.3\n",
+    "data_yaml": b"path: x\ntrain: shards/cls\nval: ../shards\nnames: {0: a, 7: b}\nnc: 2\n",
+    "mask_classes": b"name,r,g,b\nroad,1,2,3\nvoid,0,0,0\n",
 }
 JSON_READERS = ["submission", "coco", "sample", "raw_coco", "meta"]
 
 
-@pytest.mark.parametrize("name", JSON_READERS)
+@pytest.mark.parametrize("name", [*JSON_READERS, *sorted(set(TEXTS) - {"yaml"})])
 def test_the_sound_ones_are_taken(targets, name):
-    assert accepts(getattr(targets, name), json.dumps(SOUND[name]).encode())
+    assert accepts(getattr(targets, name), TEXTS.get(name) or json.dumps(SOUND[name]).encode())
 
 
 @pytest.mark.parametrize("name", JSON_READERS)

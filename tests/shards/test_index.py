@@ -305,7 +305,7 @@ BAD = {
     "seg": [
         ({"jpg": jpeg(1)}, "has no label"),
         ({"jpg": jpeg(1), "seg.png": mask(0)}, "has no label"),
-        ({"png": mask(0)}, "has no image"),
+        ({"png": mask(0)}, "has no label"),
         ({"jpg": jpeg(1, (8, 8)), "png": mask(0)}, "but the image has 8 x 8"),
     ],
 }

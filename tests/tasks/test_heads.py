@@ -175,11 +175,17 @@ def test_detection_without_a_box_gives_every_parameter_a_gradient():
     assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
-def test_detection_refuses_more_boxes_than_queries():
-    model = make_model("det", DetectionHead, DetConfig(**DET), meta_of("det", [1]))
-    many = {"class_labels": torch.zeros(13, dtype=torch.long), "boxes": torch.full((13, 4), 0.5)}
-    with pytest.raises(UserError, match=r"a.jpg: 13 boxes, but the decoder has 12 queries"):
-        model(Batch("det", squares(1)[0], [many], [{"file_name": "a.jpg"}]))
+def test_of_more_boxes_than_queries_the_largest_count(capsys):
+    model = make_model("det", DetectionHead, DetConfig(**DET), meta_of("det", [1])).eval()
+    boxes = torch.full((13, 4), 0.5)
+    boxes[:, 2] = torch.arange(1, 14) / 30
+    boxes[4, 2] = 0.01
+    losses = []
+    for chosen in (boxes, torch.cat([boxes[:4], boxes[5:]])):
+        target = {"class_labels": torch.zeros(len(chosen), dtype=torch.long), "boxes": chosen}
+        losses.append(float(model(Batch("det", squares(1)[0], [target], [{"file_name": "a.jpg"}]))["loss"]))
+    assert losses[0] == losses[1]
+    assert "note: a.jpg: 13 boxes, but the decoder has 12 queries: in such images" in capsys.readouterr().err
 
 
 def test_detection_losses_are_fp32_under_autocast():

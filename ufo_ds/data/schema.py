@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +20,8 @@ from ufo_ds.files import read_text, replace_file
 
 __all__ = [
     "FORMAT", "IGNORE_ID", "META_NAME", "SPLITS", "TASKS", "ClassInfo", "Member", "RawSample", "Rejection",
-    "ShardInfo", "SplitMeta", "TaskMeta", "Unmatched", "escape_stem", "file_name_of", "read_index",
-    "unescape_key", "write_index",
+    "ShardInfo", "SplitMeta", "TaskMeta", "Unmatched", "escape_stem", "file_name_of", "is_inside", "label_extension",
+    "read_index", "unescape_key", "write_index",
 ]  # fmt: skip
 
 TASKS = ("cls", "det", "seg")
@@ -55,12 +55,24 @@ def file_name_of(member_name: str) -> str:
     return f"{unescape_key(key)}.{extension}"
 
 
+def is_inside(name: str) -> bool:
+    """Whether a name is a plain file's in some folder, or in a folder of that one: `a.jpg`, `car/a.jpg`."""
+    return not any(sign in name for sign in "\\\0") and all(part not in ("", ".", "..") for part in name.split("/"))
+
+
+def label_extension(task: str, extensions: Container[str]) -> str:
+    """Extension of the label of a sample whose members have these, lower-case; `mask.png` beside a PNG image."""
+    if task == "seg" and not any(ext in extensions for ext in ("jpg", "jpeg", "bmp", "webp")):
+        return "mask.png"
+    return {"cls": "cls", "det": "json", "seg": "png"}[task]
+
+
 @dataclass
 class RawSample:
     """One sample as it stands in a shard, undecoded.
 
     Attributes:
-        file_name: of the image, as in the raw download.
+        file_name: of the image, as in the raw download: a path from the split's folder.
         members: payloads by lower-case extension (`jpg`, `cls`, `json`, `png`), the image first.
     """
 
@@ -71,6 +83,11 @@ class RawSample:
     def image(self) -> bytes:
         """The image file's own bytes, whatever its extension (`jpg`, `jpeg`, ...)."""
         return next(iter(self.members.values()))
+
+    @property
+    def mask(self) -> bytes | None:
+        """The label PNG of a segmentation sample; None where it has none."""
+        return self.members.get(label_extension("seg", self.members))
 
 
 @dataclass(frozen=True)

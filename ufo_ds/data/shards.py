@@ -11,13 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from ufo_ds.data.schema import Member, RawSample, ShardInfo, TaskMeta, file_name_of, read_index
+from ufo_ds.data.schema import (
+    Member,
+    RawSample,
+    ShardInfo,
+    TaskMeta,
+    file_name_of,
+    is_inside,
+    label_extension,
+    read_index,
+)
 from ufo_ds.errors import UserError, shown
 
 MAX_OPEN = 64
 """Shards that a process keeps open; a window of the shuffle is a few."""
 _IMAGES = ("jpg", "jpeg", "png", "bmp", "webp")
-_LABEL = {"cls": "cls", "det": "json", "seg": "png"}
 _TAR_BLOCK = 512
 _REMEDY = "copy shard and index again, or run shards/build.py again"
 
@@ -178,9 +186,9 @@ class ShardSet:
     def _check_samples(self, samples: list[list[Member]], info: ShardInfo, index: str | Path) -> None:
         if len(samples) != info.samples:
             raise UserError(f"{index}: {len(samples)} samples, but meta.json says {info.samples}; {_REMEDY}")
-        label = _LABEL.get(self.task) if self.meta.splits[self.split].labelled else None
+        task = self.task if self.meta.splits[self.split].labelled else None
         for line, members in enumerate(samples, start=2):
-            if problem := _problem(members, info.bytes, label):
+            if problem := _problem(members, info.bytes, task):
                 raise UserError(f"{index}:{line}: {problem}; {_REMEDY}")
 
     def _read(self, shard: int, offset: int, size: int) -> bytes:
@@ -238,13 +246,13 @@ def _check_size(path: str | Path, size: int, expected: int) -> None:
         raise UserError(f"{path}: {problem}; {_REMEDY}")
 
 
-def _problem(members: list[Member], shard_bytes: int, label: str | None) -> str | None:
-    """What is wrong with a sample's line of the index."""
+def _problem(members: list[Member], shard_bytes: int, task: str | None) -> str | None:
+    """What is wrong with a sample's line of the index; with a `task`, there has to be a label."""
     key = members[0].name.partition(".")[0]
     extensions = [member.ext.lower() for member in members]
     file_name = file_name_of(members[0].name)
-    if not key or any(sign in file_name for sign in "/\\\0"):
-        return f"{shown(file_name, 80)} is not a bare file name"
+    if not key or not is_inside(file_name):
+        return f"{shown(file_name, 80)} is not a file's name"
     if extensions[0] not in _IMAGES:
         return f"{shown(members[0].name, 80)} is no image ({', '.join(_IMAGES)}), and an image must come first"
     if any(member.name != f"{key}.{member.ext}" for member in members):
@@ -254,7 +262,7 @@ def _problem(members: list[Member], shard_bytes: int, label: str | None) -> str 
         return f"{key[:80]} lies outside the shard's {shard_bytes} bytes"
     if len(set(extensions)) != len(extensions):
         return f"{key[:80]} has two members of one kind"
-    if label and label not in extensions[1:]:
+    if task and (label := label_extension(task, extensions)) not in extensions[1:]:
         return f"{key[:80]} has no .{label} member, though the split is labelled"
     return None
 

@@ -85,8 +85,7 @@ class TaskStream(Iterator[Batch]):
         closing: number of a batch, and the transform from there on; None: `transform` to the end.
 
     Raises:
-        UserError: fewer samples than one global batch; while iterating, a sample that is not what the task
-            needs, or `MAX_BROKEN` broken ones in a row.
+        UserError: while iterating, a sample that is not what the task needs, or `MAX_BROKEN` broken ones in a row.
     """
 
     def __init__(
@@ -104,11 +103,6 @@ class TaskStream(Iterator[Batch]):
         workers: int = 0,
         closing: tuple[int, Transform] | None = None,
     ) -> None:
-        if len(shards) < batch * world:
-            name = shards.task
-            takes = f"a step takes {batch} on each of {world} rank(s)"
-            problem = f"split '{shards.split}' has {len(shards)} samples, {takes}"
-            raise UserError(f"{name}: {problem}; lower tasks.{name}.batch or build shards of more samples")
         self.step = start_step
         """Number of the next batch."""
         self._passes_a_step = batch * world / order.length

@@ -29,6 +29,7 @@ from ufo_ds.surgery.zero import hold_partitions, unknown_version
 from ufo_ds.tracking import LOG_NAME, Tracker, to_json, write_environment
 from ufo_ds.training.announcement import announce
 from ufo_ds.training.averaging import WeightAverage
+from ufo_ds.training.batches import fit_batches
 from ufo_ds.training.checkpoints import (
     Checkpoint,
     check_resumable,
@@ -137,6 +138,7 @@ def open_session(
     threads = limit_threads(ranks, recipe.train.threads)
     metas = read_metas(recipe)
     recipe.tasks.names = list(metas)
+    lowered = fit_batches(recipe, metas, ranks.world)
     recipe.train.steps = recipe.train.steps or steps_of(recipe, metas, ranks.world)
     shards = {name: fingerprint(meta) for name, meta in metas.items()}
     if checkpoint:
@@ -202,6 +204,8 @@ def open_session(
         session.restore(state)
     stop.listen(peers.ask_stop)
     announce(session, model, threads, found, checkpoint)
+    for line in lowered:
+        tracker.note(line)
     return session
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ from torchvision.ops import batched_nms, box_convert, clip_boxes_to_image
 
 from ufo_ds.data.batch import Batch
 from ufo_ds.data.schema import TaskMeta
-from ufo_ds.errors import UserError
 from ufo_ds.model.pyramid import Pyramid
 from ufo_ds.recipe import DetConfig
 from ufo_ds.tasks.detection.decoder import make_decoder
@@ -38,6 +38,7 @@ class DetectionHead(Head):
             equalise(self.decoder, self.gradient_ratio)
         self.queries = int(self.decoder.config.num_queries)
         self.nms = config.nms
+        self._told = False
 
     def raw(self, features: Features) -> dict[str, Tensor]:
         """`logits` [B, Q, K] and `boxes` [B, Q, 4], cxcywh, 0..1 of the padded input, for Q queries."""
@@ -48,18 +49,13 @@ class DetectionHead(Head):
         """Matching, box and class losses (arXiv 2410.13842) against targets as transformers takes them.
 
         `batch.targets`: for each image `class_labels` int64 [N] and `boxes` cxcywh, 0..1 of the image, fp32 [N, 4].
-        Where the network's outputs are not finite, so is the loss, and its parts are missing.
-
-        Raises:
-            UserError: an image with more boxes than the decoder has queries.
+        Where the network's outputs are not finite, so is the loss, and its parts are missing. Of more boxes than the
+        decoder has queries the largest count, as the others could not be found.
         """
-        targets = [self._to_padded(target, batch, features) for target in batch.targets]
-        for target, source in zip(targets, batch.sources, strict=True):
-            if len(target["boxes"]) > self.queries:
-                raise UserError(
-                    f"{source['file_name']}: {len(target['boxes'])} boxes, but the decoder has "
-                    f"{self.queries} queries; raise tasks.det.decoder_kwargs.num_queries"
-                )
+        targets = [
+            self._to_padded(self._findable(target, source), batch, features)
+            for target, source in zip(batch.targets, batch.sources, strict=True)
+        ]
         losses = self._losses(features, targets)
         if self.gradient_ratio is not None and self.training:
             self.gradient_ratio.settle()
@@ -67,6 +63,18 @@ class DetectionHead(Head):
         # agree on which parameters get one.
         losses["loss"] = losses["loss"] + 0.0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
         return losses
+
+    def _findable(self, target: dict[str, Tensor], source: dict[str, Any]) -> dict[str, Tensor]:
+        count = len(target["boxes"])
+        if count <= self.queries:
+            return target
+        if not self._told:
+            self._told = True
+            problem = f"{source['file_name']}: {count} boxes, but the decoder has {self.queries} queries"
+            remedy = "tasks.det.decoder_kwargs.num_queries sets their number"
+            print(f"note: {problem}: in such images the largest boxes count; {remedy}", file=sys.stderr, flush=True)
+        kept = target["boxes"][:, 2:].prod(1).topk(self.queries).indices.sort().values
+        return {name: values[kept] for name, values in target.items()}
 
     def _losses(self, features: Features, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """The library's losses; NaN alone where it refuses to match boxes that are not finite."""

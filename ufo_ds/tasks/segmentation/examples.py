@@ -34,9 +34,9 @@ class TrainTransform:
 
     def __call__(self, raw: RawSample) -> Example:
         """`UserError` where the sample has no mask; `DecodeError` for broken bytes."""
-        if "png" not in raw.members:
+        if (label := raw.mask) is None:
             raise UserError("no mask (.png member); build the shards from labelled data")
-        image, mask = EncodedImage(raw.image), decode_mask(raw.members["png"])
+        image, mask = EncodedImage(raw.image), decode_mask(label)
         size, crop = image.size, tuple(self.config.crop)
         if mask.shape != size:
             raise DecodeError(f"the mask has (height, width) {mask.shape}, the image {size}")

@@ -214,9 +214,9 @@ def stem_of(name: str) -> str:
 
 def truth_of(raw: RawSample, meta: TaskMeta) -> np.ndarray:
     """The label mask in a sample, uint8 [H, W]. `UserError` where it has none."""
-    if "png" not in raw.members:
+    if (label := raw.mask) is None:
         raise UserError(f"{raw.file_name}: has no label mask; score a labelled split")
-    return decode_mask(raw.members["png"], f"label of {raw.file_name}")
+    return decode_mask(label, f"label of {raw.file_name}")
 
 
 def write_section(predictions: Sequence[Masks], as_objects: bool = False) -> Any:

@@ -1,0 +1,76 @@
+"""Splits of data whose makers did not know ours: other names for them, or none at all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from pathlib import Path
+
+from shards.layouts import Sample, SplitPlan, TaskPlan
+from shards.layouts.files import is_hidden
+from ufo_ds.errors import UserError
+
+FOLDER_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+"""What a split's folder may be called."""
+HELD_OUT = 0.1
+"""Share of the labelled images that become val where the data have no splits."""
+FEWEST = 5
+"""Of fewer images none is held out."""
+
+
+def unwrap(raw: Path, is_right: Callable[[Path], bool]) -> Path:
+    """`raw`, or the folder in it that archives are packed with: the only one there, and the right one."""
+    path = raw
+    while not is_right(path):
+        inner = [item for item in path.iterdir() if item.is_dir() and not is_hidden(item)]
+        if len(inner) != 1:
+            return raw
+        path = inner[0]
+    return path
+
+
+def find_folders(parent: Path, inner: str = "") -> dict[str, Path]:
+    """The folders `parent/<split>/inner` that there are, by split. `UserError` where a split has two."""
+    found: dict[str, Path] = {}
+    for split, names in FOLDER_NAMES.items():
+        there = [parent / name / inner for name in names if (parent / name / inner).is_dir()]
+        if len(there) > 1:
+            raise UserError(f"{there[1]}: stands beside {there[0]}; both mean the {split} split, keep one")
+        if there:
+            found[split] = there[0]
+    return found
+
+
+def hold_out(plan: SplitPlan, group_of: Callable[[Sample], Hashable] = lambda _: 0) -> dict[str, SplitPlan]:
+    """Divide what has no splits into train and val; what was rejected stays with train.
+
+    In each group a tenth of the images becomes val, at least one of five: those whose names' hashes are the smallest.
+    So it is the same on every machine, and images that are added move few others.
+    """
+    groups: dict[Hashable, list[Sample]] = {}
+    for sample in plan.samples:
+        groups.setdefault(group_of(sample), []).append(sample)
+    val: set[str] = set()
+    for samples in groups.values():
+        count = max(1, round(HELD_OUT * len(samples))) if len(samples) >= FEWEST else 0
+        val.update(sample.file_name for sample in sorted(samples, key=_hash)[:count])
+    parts = {
+        "train": replace(plan, samples=[sample for sample in plan.samples if sample.file_name not in val]),
+        "val": SplitPlan(plan.labelled, [sample for sample in plan.samples if sample.file_name in val]),
+    }
+    return {name: part for name, part in parts.items() if part.samples or name == "train"}
+
+
+def _hash(sample: Sample) -> bytes:
+    return hashlib.sha256(f"val/{sample.file_name}".encode("utf-8", "surrogateescape")).digest()
+
+
+def add_notes(plan: TaskPlan, divided: bool) -> TaskPlan:
+    """Say in `notes` what the data do not have."""
+    if divided:
+        held = len(plan.splits["val"].samples) if "val" in plan.splits else 0
+        plan.notes.append(f"{plan.task}: no splits given; {held} images, chosen by a hash of their names, are val")
+    else:
+        plan.notes += [f"{plan.task}: no {split} split" for split in FOLDER_NAMES if split not in plan.splits]
+    return plan

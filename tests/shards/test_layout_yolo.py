@@ -1,0 +1,138 @@
+"""The layout `yolo`: data.yaml, shares of the image, outlines."""
+
+import pytest
+from small_layouts import boxes, build, fail, image, make_folder, make_masks, make_yolo, rejected, write
+
+HALF = [10.0, 7.5, 20.0, 15.0]
+
+
+@pytest.fixture
+def raw(tmp_path):
+    return make_yolo(tmp_path / "raw")
+
+
+def test_shares_become_pixels_and_a_missing_file_means_no_objects(raw, tmp_path):
+    meta = build("yolo", raw, tmp_path / "out")
+    assert [(item.id, item.name) for item in meta.classes] == [(0, "sign"), (1, "lamp")]
+    assert boxes(tmp_path / "out", "train") == {
+        "0.jpg": [(0, HALF, 0)], "1.jpg": [(1, HALF, 0)], "2.jpg": [(0, HALF, 0)], "3.jpg": [],
+    }  # fmt: skip
+    assert set(meta.splits) == {"train", "val"}
+
+
+YAMLS = {
+    "a list": ("train: images/train\nval: images/val\nnames: [sign, lamp]\nnc: 2\n", [0, 1]),
+    "holes": ("train: images/train\nval: images/val\nnames: {0: sign, 1: lamp, 7: horn}\n", [0, 1, 7]),
+    "numbers as names": ("train: images/train\nval: images/val\nnames: [3, 4.5]\n", [0, 1]),
+    "another machine's": ("path: /home/me/d\ntrain: ../images/train\nval: C:\\d\\images\\val\nnames: [a, b]\n", [0, 1]),
+    "no folders": ("names: [a, b]\n", [0, 1]),
+    "test is not there": ("train: images/train\nval: images/val\ntest: images/test\nnames: [a, b]\n", [0, 1]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", YAMLS)
+def test_forms_of_the_yaml(raw, tmp_path, name):
+    text, ids = YAMLS[name]
+    write(raw / "data.yaml", text)
+    meta = build("yolo", raw, tmp_path / "out")
+    assert meta.class_ids == ids and {s: meta.splits[s].samples for s in meta.splits} == {"train": 4, "val": 2}
+
+
+def test_roboflows_folders(raw, tmp_path):
+    for split, name in (("train", "train"), ("val", "valid")):
+        (raw / name).mkdir()
+        (raw / "images" / split).rename(raw / name / "images")
+        (raw / "labels" / split).rename(raw / name / "labels")
+    write(raw / "data.yaml", "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: [sign, lamp]\n")
+    meta = build("yolo", raw, tmp_path / "out")
+    assert {s: meta.splits[s].samples for s in meta.splits} == {"train": 4, "val": 2}
+    assert len(boxes(tmp_path / "out", "val")["0.jpg"]) == 1
+
+
+def test_without_a_yaml_and_without_splits(tmp_path):
+    raw = make_yolo(tmp_path / "raw", {"": 20}, yaml=False)
+    meta = build("yolo", raw, tmp_path / "out")
+    assert (meta.splits["train"].samples, meta.splits["val"].samples) == (18, 2)
+    (raw / "classes.txt").rename(raw / "labels/classes.txt")
+    assert build("yolo", raw, tmp_path / "out").class_names == ["sign", "lamp"]
+
+
+def test_one_folder_for_both_splits_is_divided(tmp_path):
+    raw = make_yolo(tmp_path / "raw", {"train2017": 10})
+    write(raw / "data.yaml", "train: images/train2017\nval: images/train2017\nnames: [a, b]\n")
+    meta = build("yolo", raw, tmp_path / "out")
+    assert (meta.splits["train"].samples, meta.splits["val"].samples) == (9, 1)
+
+
+def test_images_in_sub_folders_find_their_labels(raw, tmp_path):
+    image(raw / "images/train/deep/0.jpg")
+    write(raw / "labels/train/deep/0.txt", "1 0.5 0.5 0.5 0.5\n")
+    build("yolo", raw, tmp_path / "out")
+    found = boxes(tmp_path / "out", "train")
+    assert found["deep/0.jpg"] == [(1, HALF, 0)] and found["0.jpg"] == [(0, HALF, 0)]
+
+
+def test_labels_beside_their_images(tmp_path):
+    raw = tmp_path / "raw"
+    for split in ("train", "val"):
+        image(raw / split / "0.jpg")
+        write(raw / split / "0.txt", "0 0.5 0.5 0.5 0.5\n")
+    write(raw / "train/classes.txt", "sign\n")
+    write(raw / "data.yaml", "train: train\nval: val\nnames: [sign]\n")
+    meta = build("yolo", raw, tmp_path / "out")
+    assert not rejected(meta) and boxes(tmp_path / "out", "train") == {"0.jpg": [(0, HALF, 0)]}
+
+
+def test_a_test_split_without_labels(raw, tmp_path):
+    image(raw / "images/test/9.jpg")
+    meta = build("yolo", raw, tmp_path / "out")
+    assert not meta.splits["test"].labelled and boxes(tmp_path / "out", "test") == {"9.jpg": None}
+
+
+LINES = {
+    "an outline": ("0 0.25 0.25 0.75 0.25 0.75 0.75\n", None),
+    "blank lines, more digits": ("\n0 0.500000 0.5 .5 5e-1\n\n", None),
+    "class as a float": ("0.0 0.5 0.5 0.5 0.5\n", None),
+    "no such class": ("2 0.5 0.5 0.5 0.5\n", "0.txt:1: class '2' is none of the classes"),
+    "class negative": ("-1 0.5 0.5 0.5 0.5\n", "class '-1'"),
+    "class of digits": (f"{'9' * 5000} 0.5 0.5 0.5 0.5\n", "is none of the classes"),
+    "with confidence": ("0 0.5 0.5 0.5 0.5 0.9\n", "0.txt:1: 6 numbers; an object has 5"),
+    "words": ("0 0.5 0.5 half 0.5\n", "is not a class and numbers"),
+    "not finite": ("0 0.5 nan 0.5 0.5\n", "a number that is not finite"),
+    "pixels": ("0 20 15 10 10\n", "lies outside 0..1; coordinates are shares of the image"),
+    "no area": ("0 0.5 0.5 0 0.5\n", "has no area"),
+    "not text": (b"\xff\xfe\x00", "cannot be read"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_lines(raw, tmp_path, name):
+    text, reason = LINES[name]
+    write(raw / "labels/train/0.txt", text)
+    meta = build("yolo", raw, tmp_path / "out")
+    if reason:
+        assert set(rejected(meta)) == {"0.jpg"} and reason in rejected(meta)["0.jpg"]
+    else:
+        assert boxes(tmp_path / "out", "train")["0.jpg"] == [(0, HALF, 0)]
+
+
+def test_labels_without_an_image_are_unmatched(raw, tmp_path):
+    write(raw / "labels/train/lost.txt", "0 0.5 0.5 0.5 0.5\n")
+    meta = build("yolo", raw, tmp_path / "out")
+    assert [item.entry for item in meta.splits["train"].unmatched] == ["lost.txt"]
+
+
+def test_no_label_at_all_is_refused(raw, tmp_path):
+    (raw / "labels").rename(raw / "label")
+    assert "raw/labels/train: no label file here" in fail("yolo", raw, tmp_path / "out")
+
+
+def test_layouts_of_several_tasks_share_a_folder(raw, tmp_path, contents):
+    out = tmp_path / "out"
+    build("yolo", raw, out)
+    before = contents(out)
+    build("folder", make_folder(tmp_path / "cars"), out)
+    build("masks", make_masks(tmp_path / "roads"), out)
+    after = contents(out)
+    assert {name.split("/")[0] for name in after} == {"cls", "det", "seg"}
+    assert {name: data for name, data in after.items() if name.startswith("det")} == before
