@@ -98,7 +98,11 @@ def _plan_tasks(options: Options) -> Iterable[TaskPlan]:
         raise UserError(f"--raw {options.raw}: no such folder; it must hold {layout.EXPECTS}")
     absent = []
     for task in options.tasks or TASKS:
-        plan = layout.plan_task(options.raw, task, **options.choices)
+        try:
+            plan = layout.plan_task(options.raw, task, **options.choices)
+        except OSError as error:
+            place = error.filename or options.raw
+            raise UserError(f"{place}: cannot be read ({error.strerror}); mend the rights") from None
         if plan is not None:
             for note in plan.notes:
                 print(f"note: {note}")

@@ -25,9 +25,7 @@ def plan_task(raw: Path, task: str) -> TaskPlan | None:
     if not images:
         return None
     divided = "train" not in images
-    folders = {split: Folder(path) for split, path in images.items()} or {}
-    if divided:
-        folders = {"train": folders[""]}
+    folders = {split or "train": Folder(path) for split, path in images.items()}
     masks = {split: Folder(path, ("png",)) for split in folders if (path := _mask_folder(folders[split].path)).is_dir()}
     if "train" not in masks:
         raise UserError(f"{_mask_folder(folders['train'].path)}: no such folder; it must hold the masks (PNG)")

@@ -36,7 +36,7 @@ def plan_task(raw: Path, task: str) -> TaskPlan | None:
     # Small samples of large sets name one folder for both.
     divided = "" in folders or folders["train"] == folders.get("val")
     if divided:
-        folders = {"train": folders.get("") or folders["train"], **{s: folders[s] for s in ("test",) if s in folders}}
+        folders = {split or "train": path for split, path in folders.items() if split != "val"}
     splits = {split: _plan_split(raw, split, path, classes) for split, path in folders.items()}
     if divided:
         splits = {**hold_out(splits.pop("train")), **splits}

@@ -241,6 +241,22 @@ def test_a_folder_that_cannot_be_listed_is_refused(raw):
         os.chmod(raw / "train/cat", 0o755)
 
 
+FORBIDDEN = {"folder": "cat", "voc": "JPEGImages", "yolo": "images", "coco": "train2017", "masks": "images"}
+
+
+@pytest.mark.parametrize("layout", FORBIDDEN)
+def test_a_folder_without_rights_is_refused(sound, tmp_path, layout):
+    raw = shutil.copytree(sound[layout], tmp_path / "raw")
+    if layout == "folder":
+        shutil.move(raw / "train/cat", raw / "cat")
+        shutil.rmtree(raw / "train")
+    os.chmod(raw / FORBIDDEN[layout], 0)
+    try:
+        refused(layout, raw, "(Permission denied); mend the rights")
+    finally:
+        os.chmod(raw / FORBIDDEN[layout], 0o755)
+
+
 @of("folder")
 def test_a_class_name_that_is_no_text_is_refused(raw):
     (raw / "train/cat").rename(raw / "train/c\nat")
