@@ -40,6 +40,7 @@ def test_three_layouts_finetune_on_two_ranks_with_paths_alone(tmp_path, toy):
     make_folder(cars, {"train": 3}, size=(32, 32))
     crowded(make_voc(signs, {"train": 3, "val": 1}, size=(70, 40)))
     make_masks(roads, {"train": 1}, size=(600, 200), ids=1)
+    write(roads / "classes.txt", "road\n")
     for raw in (cars / "test/unknown", roads / "images/test"):
         image(raw / "9.jpg", (50, 90))
     for layout, raw in (("folder", cars), ("voc", signs), ("masks", roads)):
