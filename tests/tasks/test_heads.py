@@ -183,7 +183,8 @@ def test_of_more_boxes_than_queries_the_largest_count(capsys):
     losses = []
     for chosen in (boxes, torch.cat([boxes[:4], boxes[5:]])):
         target = {"class_labels": torch.zeros(len(chosen), dtype=torch.long), "boxes": chosen}
-        losses.append(float(model(Batch("det", squares(1)[0], [target], [{"file_name": "a.jpg"}]))["loss"]))
+        batch = Batch("det", squares(1)[0], [target], [{"file_name": "a.jpg"}])
+        losses.append(float(model(batch)["loss"].detach()))
     assert losses[0] == losses[1]
     assert "note: a.jpg: 13 boxes, but the decoder has 12 queries: in such images" in capsys.readouterr().err
 
