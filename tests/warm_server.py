@@ -26,6 +26,7 @@ import sys
 import tempfile
 import threading
 import traceback
+import weakref
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,6 +39,7 @@ IMPORTS = [
     "transformers.models.rt_detr_v2.modeling_rt_detr_v2", "ufo_ds.export", "ufo_ds.prediction", "ufo_ds.report",
     "ufo_ds.scoring", "ufo_ds.tasks.classification.task", "ufo_ds.tasks.detection.task",
     "ufo_ds.tasks.segmentation.task", "ufo_ds.training.loop",
+    "wandb.sdk.data_types._private",
 ]  # fmt: skip
 LONGEST = 1 << 17  # bytes of a request
 
@@ -109,6 +111,9 @@ def become(words, environment):
     os.environ.clear()
     os.environ.update(environment)
     tempfile.tempdir = None
+    for one in weakref.finalize._registry:  # folders that imports made are the server's to remove
+        one.atexit = False
+    atexit.unregister(sys.modules["wandb.sdk.data_types._private"].MEDIA_TMP.cleanup)
     write_command_line([sys.executable, *words])
     if "-u" in words[:1]:
         words = words[1:]
@@ -171,6 +176,7 @@ def keep_spare():
     spare = os.fork()
     if not spare:
         here.close()
+        write_command_line([sys.executable, "-c", "spare"])
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # not before it is what it will be
         request = receive(there)
         there.close()
@@ -179,6 +185,7 @@ def keep_spare():
         (code, numbers, environment), descriptors = request
         move(descriptors, numbers)
         os.environ.update(environment)
+        write_command_line([sys.executable, "-c", code])
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         run_to_the_end(["-c", code])
     there.close()
@@ -218,4 +225,5 @@ if __name__ == "__main__":
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is pytest's, whose end is this one's too
     serve(socket.socket(fileno=int(sys.argv[1])))
-    os._exit(0)  # nothing of what was imported has anything to end
+    atexit._run_exitfuncs()
+    os._exit(0)  # some libraries complain when the interpreter is taken down
