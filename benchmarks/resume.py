@@ -52,6 +52,8 @@ RECIPE: dict[str, Any] = {
 class Run:
     """A run of `launch/train.py` on two ranks, under DeepSpeed's launcher."""
 
+    popen = staticmethod(subprocess.Popen)
+
     def __init__(self, folder: Path, recipe: Path, shards: Path, options: list[str], port: int) -> None:
         self.folder, self.log = folder, folder / "log.jsonl"
         self.output = folder.with_suffix(".out")
@@ -60,8 +62,8 @@ class Run:
         launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2", "--master_port", str(port)]
         where = ["--config", str(recipe), "--data.shards", str(shards), "--run", str(folder), *options]
         with self.output.open("a") as file:
-            self.process = subprocess.Popen([*launcher, "launch/train.py", *where], cwd=ROOT, stdout=file,
-                                            stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+            self.process = self.popen([*launcher, "launch/train.py", *where], cwd=ROOT, stdout=file,
+                                      stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
 
     def wait_for_step(self, step: int) -> None:
         """Until this start of the run has logged that step, or its first one if that is later; or the run is over."""

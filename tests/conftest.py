@@ -1,20 +1,24 @@
 """Shared fixtures: several ranks of a script on this machine, real data where it is there."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
+from entry_points import free_port
+from warm_python import ROOT, warm
 
 
 def pytest_configure():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     os.environ.setdefault("WANDB_MODE", "offline")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave the core to other processes
+
+
+def pytest_unconfigure():
+    warm.close()
 
 
 @pytest.fixture(scope="session")
@@ -41,10 +45,7 @@ def start_ranks():
     """Run a script on several ranks as a launcher would; returns each rank's (status, stdout, stderr)."""
 
     def start(script, ranks, *arguments, timeout=300, env=None):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        processes = []
+        port, processes = free_port(), []
         for rank in range(ranks):
             environment = {
                 **os.environ,
@@ -54,18 +55,9 @@ def start_ranks():
                 "LOCAL_WORLD_SIZE": str(ranks),
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": str(port),
-                "PYTHONPATH": str(ROOT),
                 **(env or {}),
             }
-            processes.append(
-                subprocess.Popen(
-                    [sys.executable, str(script), *map(str, arguments)],
-                    env=environment,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                )
-            )
+            processes.append(warm.start([sys.executable, script, *arguments], env=environment))
         try:
             outputs = [process.communicate(timeout=timeout) for process in processes]
         finally:

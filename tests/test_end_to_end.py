@@ -1,13 +1,15 @@
-"""From drawn pictures to a scored submission and a finetuned model, by the command lines a user types, on two ranks."""
+"""From drawn pictures to a scored submission and a finetuned model, by the command lines a user types, on two ranks.
+
+Each that starts ranks runs once just as a user's would (`cold`).
+"""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from entry_points import run
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -22,23 +24,6 @@ TINY = {
 pytestmark = pytest.mark.multiprocess
 
 
-def run(*command, ok=True, timeout=420):
-    """A command line from the project's root; `deepspeed N` in front starts N ranks with its launcher."""
-    words = [str(word) for word in command]
-    if words[0] == "deepspeed":
-        launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", words[1], "--master_port"]
-        words = [*launcher, str(20000 + os.getpid() % 20000), *words[2:]]
-    else:
-        words = [sys.executable, *words]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
-    if ok:
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    else:
-        assert done.returncode != 0
-        assert "Traceback" not in done.stderr + done.stdout, done.stderr[-3000:]
-    return done
-
-
 def train(config, shards, out, *more, ranks=2, **options):
     where = ["--config", config, "--data.shards", shards, "--run", out]
     return run("deepspeed", ranks, "launch/train.py", *where, *more, **options)
@@ -51,7 +36,7 @@ def work(tmp_path_factory):
     run("shards/toy.py", "--out", folder / "raw", "--images", 13, "--seed", 5)
     run("shards/build.py", "--layout", "track1", "--raw", folder / "raw", "--out", folder / "shards")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    train(folder / "tiny.yaml", folder / "shards", folder / "run")
+    train(folder / "tiny.yaml", folder / "shards", folder / "run", cold=True)
     return folder
 
 
@@ -86,7 +71,7 @@ def test_a_changed_recipe_does_not_resume(work):
 def test_prediction_on_two_ranks_equals_one_and_scores(work):
     for ranks in (1, 2):
         run("deepspeed", ranks, "launch/predict.py", "--run", work / "run", "--shards", work / "shards",
-            "--split", "test", "--out", work / f"submission{ranks}.json")  # fmt: skip
+            "--split", "test", "--out", work / f"submission{ranks}.json", "--threads", 1, cold=ranks == 2)  # fmt: skip
     one, two = (json.loads((work / f"submission{ranks}.json").read_text()) for ranks in (1, 2))
     assert {key: len(one[key]) for key in ("cls", "seg")} == {key: len(two[key]) for key in ("cls", "seg")}
     assert [list(item) for item in one["cls"]] == [list(item) for item in two["cls"]]
@@ -103,7 +88,7 @@ def test_prediction_on_two_ranks_equals_one_and_scores(work):
 
 def test_the_score_in_training_is_the_score_of_the_submission(work):
     run("launch/predict.py", "--run", work / "run" / "weights" / "last", "--shards", work / "shards", "--split", "val",
-        "--out", work / "val.json")  # fmt: skip
+        "--out", work / "val.json", "--threads", 1)  # fmt: skip
     data = work / "raw" / "track1_train_data"
     given = ["--cls-gt", data / "cls/val.txt", "--det-gt", data / "dec/val.json", "--seg-gt", data / "seg/label/val"]
     run("launch/evaluate.py", work / "val.json", *given, "--json", work / "val_scores.json")
@@ -117,17 +102,17 @@ def test_finetuning_takes_other_classes_and_fewer_tasks(work):
     run("shards/toy.py", "--out", work / "raw_b", "--images", 12, "--seed", 9, "--tasks", "cls,det", "--cls-classes", 3,
         "--det-classes", 2)  # fmt: skip
     run("shards/build.py", "--layout", "track1", "--raw", work / "raw_b", "--out", work / "shards_b")
-    run("launch/export.py", "--run", work / "run", "--out", work / "export")
+    run("launch/export.py", "--run", work / "run", "--out", work / "export", cold=True)
     done = run("deepspeed", 2, "launch/finetune.py", "--config", "launch/recipes/finetune.yaml", "--weights",
                work / "export", "--data.shards", work / "shards_b", "--run", work / "run_b", "--train.epochs", "1",
-               "--tracking.wandb", "disabled")  # fmt: skip
+               "--tracking.wandb", "disabled", cold=True)  # fmt: skip
     text = done.stdout + done.stderr
     assert "made anew, for other classes or shapes: heads.cls.classifier" in text
     log = read_log(work / "run_b")
     assert set(log[-1]["val"]) == {"cls", "det", "average"}
     assert len(log) == 3, "12 images, 2 a rank of det on two ranks: three steps are a pass"
     run("launch/predict.py", "--run", work / "run_b", "--shards", work / "shards_b", "--split", "test", "--out",
-        work / "submission_b.json")  # fmt: skip
+        work / "submission_b.json", "--threads", 1)  # fmt: skip
     submission = json.loads((work / "submission_b.json").read_text())
     assert len(submission["cls"]) >= 12 and "seg" not in submission
     assert {next(iter(item.values())) for item in submission["cls"]} <= {0, 1, 2}

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from entry_points import free_port
+from warm_python import warm
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -21,13 +23,16 @@ pytestmark = [pytest.mark.multiprocess, pytest.mark.timeout(1500)]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_interrupted_run_ends_as_an_undisturbed_one_to_the_bit(toy, tmp_path, case):
+def test_an_interrupted_run_ends_as_an_undisturbed_one_to_the_bit(toy, tmp_path, monkeypatch, case):
     """Methods that remember, engines that differ. What ends a run says so in one line, and the rest ends with it."""
     recipe, options = tmp_path / "recipe.yaml", CASES[case]
     recipe.write_text(yaml.safe_dump(RECIPE))
-    whole = Run(tmp_path / "whole", recipe, toy / "shards", [*options, "--data.workers", "1"], 29810)
+    if case != "fp32":  # one undisturbed run starts as a user's would, with interpreters of its own
+        monkeypatch.setattr(Run, "popen", warm.start)
+    whole = Run(tmp_path / "whole", recipe, toy / "shards", [*options, "--data.workers", "1"], free_port())
     whole.wait()
-    trial = interrupted_run(tmp_path / "run", recipe, toy / "shards", list(CASES).index(case), options, 29820)
+    monkeypatch.setattr(Run, "popen", warm.start)
+    trial = interrupted_run(tmp_path / "run", recipe, toy / "shards", list(CASES).index(case), options, free_port())
     assert trial["status"] == 0, trial["output"][-3000:]
     assert differences(read_log(whole.log), read_log(tmp_path / "run" / "log.jsonl")) == [], trial["done"]
     assert sorted(one["kind"] for one in trial["done"]) == sorted(KINDS)

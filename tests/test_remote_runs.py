@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_end_to_end import TINY, read_log, run
+from entry_points import run
+from test_end_to_end import TINY, read_log
 
 sys.path.append(str(Path(__file__).resolve().parent / "data" / "remote"))
 from shard_server import ShardServer
@@ -71,7 +72,8 @@ def test_predictions_of_remote_shards_are_those_of_local_ones(work, server):
         ("a.json", work / "shards", []),
         ("b.json", server.url, ["--cache", work / "cache3", "--cache-gib", "0.01"]),
     ):
-        run("launch/predict.py", "--run", work / "local", "--shards", shards, "--out", work / name, *more)
+        run("launch/predict.py", "--run", work / "local", "--shards", shards, "--out", work / name, "--threads", 1,
+            *more)  # fmt: skip
     assert json.loads((work / "a.json").read_text()) == json.loads((work / "b.json").read_text())
 
 
@@ -80,7 +82,8 @@ def test_finetuning_and_training_on_a_stream_find_the_tasks_that_there_are(work,
     run("launch/finetune.py", "--config", "launch/recipes/finetune.yaml", "--weights", work / "local",
         "--data.shards", server.url, "--data.remote", "stream", "--tasks.cls.balanced", "false",
         "--run", work / "tuned", "--train.epochs", 0.5, "--train.precision", "fp32",
-        "--deepspeed", "ds_configs/zero2_cpu.json", "--tracking.wandb", "disabled", *SHORT)  # fmt: skip
+        "--deepspeed", "ds_configs/zero2_cpu.json", "--tracking.wandb", "disabled", "--train.threads", 1,
+        *SHORT)  # fmt: skip
     assert set(read_log(work / "tuned")[-1]["loss"]) == {"cls", "seg"}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from warm_python import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -34,12 +35,8 @@ def errors(text):
 
 def command(recipe, shards, run, *more):
     """One rank, by hand."""
-    where = ["--config", recipe, "--data.shards", shards, "--run", run]
+    where = ["--config", recipe, "--data.shards", shards, "--run", run, "--train.threads", 1]
     return [str(word) for word in (sys.executable, "launch/train.py", *where, *more)]
-
-
-def start(words, **options):
-    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
 def wait_for(condition, process, seconds=480):
@@ -72,7 +69,7 @@ def test_a_task_that_is_not_finite_is_left_out_and_too_often_ends_the_run(start_
 
 def test_a_run_that_diverges_ends_in_one_line(recipe, toy, tmp_path):
     words = command(recipe, toy / "shards", tmp_path / "run", "--optimizer.lr", 1e30, "--optimizer.warmup_steps", 0)
-    output, error = start(words).communicate(timeout=480)
+    output, error = warm.start(words).communicate(timeout=480)
     assert "not finite in 3 steps in a row" in errors(error)[-1] and "Traceback" not in output + error
 
 
@@ -94,7 +91,7 @@ def test_a_disk_that_fills_up_costs_no_checkpoint(recipe, toy, tmp_path):
     """A disk of its own, in a name space of its own. With room again, the run goes on as an undisturbed one."""
     disk, whole = tmp_path / "disk", tmp_path / "whole"
     disk.mkdir()
-    assert start(command(recipe, toy / "shards", whole, "--data.workers", 0)).wait(480) == 0
+    assert warm.start(command(recipe, toy / "shards", whole, "--data.workers", 0)).wait(480) == 0
     used = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file())
     train = " ".join(command(recipe, toy / "shards", disk / "run", "--data.workers", 0))
     script = FULL.format(size=3 * used, disk=disk, train=train, out=tmp_path)
@@ -114,7 +111,7 @@ def test_a_shard_that_is_truncated_under_the_run_is_named(recipe, toy, tmp_path)
     """Other changes of shards: tests/data/test_stream.py."""
     shards = tmp_path / "shards"
     shutil.copytree(toy / "shards", shards)
-    process = start(command(recipe, shards, tmp_path / "run", "--data.workers", 1, "--train.steps", 2000))
+    process = warm.start(command(recipe, shards, tmp_path / "run", "--data.workers", 1, "--train.steps", 2000))
     log = tmp_path / "run" / "log.jsonl"
     wait_for(lambda: log.exists() and log.stat().st_size, process)
     shard = shards / "det" / "train-000000.tar"
