@@ -18,6 +18,7 @@ from ufo_ds.data.shards import open_shards
 from ufo_ds.distributed import ObjectExchange, Ranks
 from ufo_ds.errors import UserError
 from ufo_ds.export import ImageSource, export, onnx_file, parity
+from ufo_ds.export.queries import is_tie
 from ufo_ds.prediction import predictions
 from ufo_ds.training.evaluation import Evaluator
 
@@ -163,3 +164,11 @@ def test_queries_are_compared_with_their_partners():
     assert parity.relative_differences(ours, theirs)["boxes"] > 0.05
     theirs["boxes"][4, 2] = np.nan
     assert parity.relative_differences(ours, theirs)["boxes"] == float("inf")
+
+
+def test_a_choice_of_queries_is_a_tie_where_scores_are_level(joint):
+    model, _, _ = load_model(joint[1])
+    image = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    assert not is_tie(model, "det", image)
+    torch.nn.init.zeros_(model.heads["det"].decoder.model.enc_score_head.weight)
+    assert is_tie(model, "det", image) and not is_tie(model, "seg", image)
