@@ -21,6 +21,7 @@ CASES = {
     "evaluate": (["launch/evaluate.py", "deep.json", "--cls-gt", "list.txt"], "deep.json: nested far too deeply"),
     "evaluate: truth": (["launch/evaluate.py", "sound.json", "--cls-gt", "deep.json"], "deep.json: line 1: "),
     "export": (["launch/export.py", "--run", "broken", "--out", "out"], "broken/config.json: "),
+    "export: opset": (["launch/export.py", "--run", "broken", "--out", "out", "--opset", "20"], "only with --onnx"),
     "report": (["launch/report.py", "--run", "absent"], "absent: no such run directory"),
     "report: scores": (["launch/report.py", "--run", "run0", "--scores", "deep.json"], "deep.json: cannot be read ("),
     "build": (["shards/build.py", "--raw", "absent", "--out", "out"], "absent: no such folder; it must hold"),
