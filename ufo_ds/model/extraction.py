@@ -74,7 +74,8 @@ def sliced(
     for path, module in trunk.vit.blocks.named_modules():
         for name, cut in cuts(module, size).items():
             full = f"vit.blocks.{path}.{name}"
-            tensors[full] = cut(tensors[full])
+            if full in tensors:  # not a buffer that is made anew
+                tensors[full] = cut(tensors[full])
     return _assembled(model, trunk.tasks, settings, tensors)
 
 

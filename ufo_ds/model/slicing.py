@@ -7,13 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from timm.layers import Attention, AttentionRope, GluMlp, Mlp, SwiGLU
+from timm.models.eva import EvaAttention
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ufo_ds.model.eva_attention import LeadingEvaAttention
 from ufo_ds.recipe import Width
 
 Cuts = dict[str, Callable[[Tensor], Tensor]]
-"""By the name of a parameter, what takes its leading part."""
+"""By the name of a parameter or buffer, what takes its leading part."""
 
 
 def cuts(module: nn.Module, width: Width) -> Cuts:
@@ -35,22 +37,28 @@ def shrink_(module: nn.Module, width: Width) -> nn.Module:
     for name, cut in found.items():
         inner, _, leaf = name.rpartition(".")
         owner = module.get_submodule(inner)
-        if getattr(owner, leaf, None) is not None:
-            setattr(owner, leaf, nn.Parameter(cut(getattr(owner, leaf).detach()).clone()))
-            _name_sizes(owner)
-    if found and isinstance(module, Attention | AttentionRope):
-        module.num_heads = width.heads
-        module.attn_dim = width.heads * module.head_dim
-        if isinstance(module, AttentionRope):
-            module.num_kv_heads, module.kv_dim = module.num_heads, module.attn_dim
+        whole = getattr(owner, leaf)
+        small = cut(whole.detach()).clone()
+        setattr(owner, leaf, nn.Parameter(small) if isinstance(whole, nn.Parameter) else small)
+        _name_sizes(owner)
+    if found and hasattr(module, "num_heads"):
+        _name_heads(module, width.heads)
     return module
 
 
 def _name_sizes(layer: nn.Module) -> None:
     if isinstance(layer, nn.Linear):
         layer.out_features, layer.in_features = layer.weight.shape
-    else:
+    elif hasattr(layer, "normalized_shape"):
         layer.normalized_shape = tuple(layer.weight.shape)
+
+
+def _name_heads(attention: nn.Module, heads: int) -> None:
+    attention.num_heads, attention.attn_dim = heads, heads * attention.head_dim
+    if isinstance(attention, AttentionRope):
+        attention.num_kv_heads, attention.kv_dim = attention.num_heads, attention.attn_dim
+    if isinstance(attention, EvaAttention):
+        attention.__class__ = LeadingEvaAttention
 
 
 class Narrow:
@@ -69,16 +77,16 @@ class Narrow:
         if width not in self.small:
             self.small[width] = shrink_(copy.deepcopy(self.pattern), width)
         found = cuts(self.pattern, width)
-        tensors: dict[str, Tensor] = {name: module.get_buffer(name) for name, _ in self.pattern.named_buffers()}
-        for name, _ in self.pattern.named_parameters():
-            whole = module.get_parameter(name)
-            tensors[name] = found[name](whole) if name in found else whole
+        whole = {name: module.get_parameter(name) for name, _ in self.pattern.named_parameters()}
+        whole |= {name: module.get_buffer(name) for name, _ in self.pattern.named_buffers()}
+        tensors = {name: found[name](tensor) if name in found else tensor for name, tensor in whole.items()}
         return functional_call(self.small[width].train(module.training), tensors, args, kwargs)
 
 
 def attention_refusal(module: nn.Module) -> str | None:
     """Why an attention cannot run with leading heads alone; None where it can."""
-    if type(module) not in (Attention, AttentionRope) or not hasattr(module, "attn_dim"):
+    known = type(module) is EvaAttention or (type(module) in (Attention, AttentionRope) and hasattr(module, "attn_dim"))
+    if not known:
         return f"its attention ({type(module).__name__}) is of another kind"
     if not isinstance(module.norm, nn.Identity):
         return "its attention has a norm over all heads"
@@ -108,7 +116,8 @@ def _attention_cuts(module: nn.Module, heads: int) -> Cuts:
         kinds = tensor.shape[0] // (whole * size)  # queries, keys and values in one, or one of them
         return tensor.unflatten(0, (kinds, whole, size))[:, :heads].flatten(0, 2)
 
-    names = [f"{layer}.{kind}" for layer in ("qkv", "q_proj", "k_proj", "v_proj") for kind in ("weight", "bias")]
+    layers = ("qkv", "q_proj", "k_proj", "v_proj")
+    names = [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")] + ["q_bias", "k_bias", "v_bias"]
     return {**_present(module, dict.fromkeys(names, rows)), "proj.weight": lambda tensor: tensor[:, : heads * size]}
 
 
@@ -125,5 +134,5 @@ def _ffn_cuts(module: nn.Module, share: float) -> Cuts:
 
 
 def _present(module: nn.Module, found: Cuts) -> Cuts:
-    own = {name for name, _ in module.named_parameters()}
+    own = {name for tensors in (module.named_parameters(), module.named_buffers()) for name, _ in tensors}
     return {name: cut for name, cut in found.items() if name in own}
