@@ -162,8 +162,8 @@ def load_fitting(model: JointModel, path: Path) -> dict[str, list[str]]:
     broken = trunk_missing + [name for name in misshaped if name.startswith("trunk.")]
     if broken:
         raise UserError(
-            f"{folder / WEIGHTS}: the trunk is another one (first: tensor '{broken[0]}'); keys model.trunk and "
-            "model.trunk_kwargs must be those of the weights"
+            f"{folder / WEIGHTS}: the trunk is another one (first: tensor '{broken[0]}'); keys model.trunk, "
+            "model.trunk_kwargs and trunk.sliced must be those of the weights"
         )
     fitting = {name: value for name, value in tensors.items() if name in own and name not in misshaped}
     model.load_state_dict(fitting, strict=False)

@@ -1,14 +1,16 @@
 import dataclasses
+import json
 
 import pytest
 import torch
 from small_trunks import ALL, FAMILIES, METAS, loss_of, make_model, make_trunk, noise, shake
+from torch.utils.flop_counter import FlopCounterMode
 
-from ufo_ds.assembly import load_fitting, load_model, save_weights, values_of
+from ufo_ds.assembly import CONFIG, load_fitting, load_model, save_weights, values_of
 from ufo_ds.data.batch import Batch
 from ufo_ds.errors import UserError
 from ufo_ds.model.extraction import single_task
-from ufo_ds.recipe import OptimizerConfig, TaskBlocksConfig
+from ufo_ds.recipe import OptimizerConfig, TaskBlocksConfig, TrunkConfig
 from ufo_ds.surgery.task_gradients import SHARED
 from ufo_ds.training.averaging import WeightAverage
 from ufo_ds.training.optimizer import parameter_groups
@@ -38,6 +40,17 @@ def test_a_routed_trunk_begins_as_the_plain_one_and_each_task_trains_its_own_pat
         )
     }  # fmt: skip
     assert foreign and off_path and touched == names - foreign - off_path
+
+
+def test_a_task_costs_the_operations_of_one_trunk():
+    def operations(**blocks):
+        trunk = make_trunk(task_blocks=TaskBlocksConfig(**blocks)).train()
+        trunk.begin_step(0, 1, 10)
+        with FlopCounterMode(display=False) as counter:
+            loss_of(trunk(noise(1, 3, 32, 32), "cls")).backward()
+        return counter.get_total_flops()
+
+    assert operations() == operations(blocks="all", **ALL) == operations(blocks="all", ffn="specific") > 0
 
 
 def test_draws_are_of_seed_step_place_and_task_and_the_gate_leaves_the_output_alone():
@@ -144,6 +157,10 @@ def test_routed_weights_come_back_and_those_of_a_plain_run_start_all_copies(tmp_
     plain, recipe, metas = make_model()
     shake(plain)
     save_weights(plain, recipe, metas, tmp_path / "plain")
+    config = json.loads((tmp_path / "plain" / CONFIG).read_text())
+    del config["trunk"]  # as older weights are
+    (tmp_path / "plain" / CONFIG).write_text(json.dumps(config))
+    assert load_model(tmp_path / "plain")[1].trunk == TrunkConfig()
     routed, recipe, metas = make_model(seed=1, task_blocks={"blocks": "all", **ALL})
     assert load_fitting(routed, tmp_path / "plain") == {
         "taken": ["trunk", "heads.cls", "heads.seg"], "remade": [], "absent": []

@@ -1,4 +1,4 @@
-"""The size of the trunk that a step trains."""
+"""Functions of the step: the size of the trunk that it trains, and the temperature of its routes."""
 
 from __future__ import annotations
 
