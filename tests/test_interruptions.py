@@ -15,7 +15,9 @@ from resume import KINDS, RECIPE, Run, differences, interrupted_run, read_log  #
 
 CASES = {
     "fp32": ["--train.precision", "fp32", "--surgery.method", "gradvac", "--surgery.every", "2", "--surgery.scope",
-             "block", "--train.accumulate", "2", "--train.ema", "0.9"],
+             "block", "--train.accumulate", "2", "--train.ema", "0.9", "--trunk.task_blocks.blocks", "last:1",
+             "--trunk.task_blocks.ffn", "learned", "--trunk.task_blocks.norm", "specific",
+             "--trunk.elastic.heads", "[1, 2]"],
     "bf16": ["--train.precision", "bf16", "--surgery.method", "famo", "--deepspeed", "ds_configs/zero2_offload.json",
              "--tracking.wandb", "offline"],
 }  # fmt: skip

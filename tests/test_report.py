@@ -44,6 +44,7 @@ def fake_record(step: int, steps: int, rng: np.random.Generator) -> dict:
         "grad_norm": losses["det"],
         "perf": {"images_per_s": 30.0, "step_s": 0.5, "data_s": 0.01, "memory_mb": 800.0},
     }
+    row["trunk"] = {"own": {"cls": {"block 1 ffn": 0.5 + step / steps / 4}}, "width": {"depth": None, "mlp": 0.5}}
     if step % max(steps // 5, 1) == 0:
         score = 0.8 * (1 - decay)
         row["val"] = {"cls": {"top1": score}, "det": {"mAP50": score, "mAP": score / 2},
@@ -126,11 +127,12 @@ def test_page_of_a_whole_run(run):
     page = report(run, scores={"top1": 0.512, "mAP50": 0.413, "mIoU": 0.314, "average": 0.413})
     for text in ("fake_run", "vit_tiny", "pcgrad", "300 of 400", "2 min 30 s", "0123456789, with changes",
                  "2025-01-02 03:04", "0.512", "0.314", "Average", "Top-1", "road", "at step 300", "2.11",
-                 "Not finite in 1 of 300 steps.", "The 8 largest; 2 more in the log."):
+                 "Not finite in 1 of 300 steps.", "The 8 largest; 2 more in the log.",
+                 "At the end its own copy is the likelier in 1 of 1."):
         assert text in page.text, text
     assert page.text.count("test") >= 4
     charts = page.charts()
-    assert len(charts) == 1 + 3 + 1 + 4 + 4
+    assert len(charts) == 1 + 3 + 1 + 4 + 1 + 4
     names = [series["n"] for series in charts[0]["s"]]
     assert names == ["Average", "Classification, Top-1", "Detection, mAP50", "Segmentation, mIoU"]
     assert page.count("img") == 6

@@ -18,6 +18,7 @@ from ufo_ds.data.folders import LocalFolder, RemoteFolder, open_folder
 from ufo_ds.data.schema import META_NAME, TASKS, ClassInfo, TaskMeta
 from ufo_ds.errors import UserError, reason_of, shown
 from ufo_ds.files import read_text, replace_file
+from ufo_ds.model.copies import fill_copies
 from ufo_ds.model.joint import JointModel
 from ufo_ds.model.trunk import Trunk
 from ufo_ds.recipe import Recipe
@@ -58,7 +59,7 @@ def shards_folder(recipe: Recipe) -> LocalFolder | RemoteFolder:
 
 def build_model(recipe: Recipe, metas: Mapping[str, TaskMeta]) -> JointModel:
     """A new model of the recipe, with a head for each task of `metas`."""
-    trunk = Trunk(recipe.model)
+    trunk = Trunk(recipe.model, list(metas), recipe.trunk)
     heads = {name: get_task(name).head(getattr(recipe.tasks, name), meta, trunk.shape) for name, meta in metas.items()}
     return JointModel(trunk, heads)
 
@@ -82,6 +83,7 @@ def save_weights(
         "format": FORMAT,
         "precision": recipe.train.precision,
         "model": dataclasses.asdict(recipe.model),
+        "trunk": dataclasses.asdict(model.trunk.settings),
         "tasks": {
             name: {
                 "config": dataclasses.asdict(getattr(recipe.tasks, name)),
@@ -145,7 +147,7 @@ def load_fitting(model: JointModel, path: Path) -> dict[str, list[str]]:
 
     A head is taken whole or not at all: half a head, with a classifier for other classes, would be neither. But a
     decoder, a pyramid or a fusion whose classifier alone differs is worth keeping: there the tensors that do not fit
-    are re-made and the others taken.
+    are re-made and the others taken. Copies that a task has of parts of the trunk start as `fill_copies` says.
 
     Returns:
         `taken`: parts that came over whole; `remade`: names of tensors that did not fit; `absent`: heads that the
@@ -155,15 +157,15 @@ def load_fitting(model: JointModel, path: Path) -> dict[str, list[str]]:
         UserError: a trunk of another shape.
     """
     folder = find_weights(path)
-    tensors = read_tensors(folder / WEIGHTS)
     own = model.state_dict()
+    tensors = fill_copies(own, read_tensors(folder / WEIGHTS))
     _, _, misshaped = compare_tensors(own, tensors)
     trunk_missing = [name for name in own if name.startswith("trunk.") and name not in tensors]
     broken = trunk_missing + [name for name in misshaped if name.startswith("trunk.")]
     if broken:
         raise UserError(
-            f"{folder / WEIGHTS}: the trunk is another one (first: tensor '{broken[0]}'); keys model.trunk and "
-            "model.trunk_kwargs must be those of the weights"
+            f"{folder / WEIGHTS}: the trunk is another one (first: tensor '{broken[0]}'); keys model.trunk, "
+            "model.trunk_kwargs and trunk.sliced must be those of the weights"
         )
     fitting = {name: value for name, value in tensors.items() if name in own and name not in misshaped}
     model.load_state_dict(fitting, strict=False)
@@ -269,7 +271,12 @@ def _values(config: dict[str, Any]) -> dict[str, Any]:
     if "det" in tasks:
         tasks["det"]["decoder_weights"] = None
     model = {**config["model"], "pretrained": False, "pretrained_file": None}
-    return {"model": model, "tasks": tasks, "train": {"precision": config.get("precision", "fp32")}}
+    return {
+        "model": model,
+        "trunk": config.get("trunk", {}),
+        "tasks": tasks,
+        "train": {"precision": config.get("precision", "fp32")},
+    }
 
 
 def count_parameters(model: torch.nn.Module) -> int:

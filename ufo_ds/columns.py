@@ -10,11 +10,13 @@ COSINE = "surgery/cosine/"
 """Before the name of a pair of tasks: the cosine of their gradients on the whole trunk."""
 BLOCKS = "surgery/blocks/"
 """Before the name of a block of the trunk."""
+OWN = "trunk/own/"
+"""Before a task's name: the probabilities that it takes its own copies, by place."""
 _Column = TypeVar("_Column")
 
 
 def flatten(row: Mapping[str, Any]) -> dict[str, float]:
-    """A step's JSON object -> numbers by name, in the name spaces `train/`, `val/`, `perf/`, `surgery/`.
+    """A step's JSON object -> numbers by name, in the name spaces `train/`, `val/`, `perf/`, `surgery/`, `trunk/`.
 
     None, which stands for a number that is not finite, becomes NaN.
     """
@@ -28,7 +30,7 @@ def flatten(row: Mapping[str, Any]) -> dict[str, float]:
         "surgery": {**{key: surgery[key] for key in ("grad_norm", "clip", "norm_ratio", "conflicts") if key in surgery},
                     "weight": dict(zip(names, surgery.get("weights", []), strict=False))},
     }
-    flat = dict(_leaves(tree, ""))
+    flat = dict(_leaves(tree, "")) | _flatten_trunk(row.get("trunk") or {})
     for i, row_of_cosines in enumerate(surgery.get("cosine") or []):
         for j in range(i):
             flat[f"{COSINE}{names[j]}-{names[i]}"] = _number(row_of_cosines[j])
@@ -36,6 +38,14 @@ def flatten(row: Mapping[str, Any]) -> dict[str, float]:
         flat["surgery/solver_failed"] = 1.0
     flat |= {f"surgery/skipped/{task}": 1.0 for task in surgery.get("skipped", [])}
     return flat | _flatten_blocks(surgery.get("blocks") or {})
+
+
+def _flatten_trunk(trunk: Mapping[str, Any]) -> dict[str, float]:
+    """Of `block 3 ffn` the probability of a task's own copy becomes `trunk/own/cls/block_3_ffn`."""
+    flat = dict(_leaves({"trunk/width": trunk.get("width") or {}}, ""))
+    for task, places in (trunk.get("own") or {}).items():
+        flat |= {f"{OWN}{task}/{place.replace(' ', '_')}": _number(value) for place, value in places.items()}
+    return flat
 
 
 def _flatten_blocks(blocks: Mapping[str, Any]) -> dict[str, float]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 from typing import Any
 
 from ufo_ds.errors import UserError, shown
-from ufo_ds.recipe import ClsConfig, DetConfig, Recipe, SegConfig, SurgeryConfig
+from ufo_ds.recipe import ClsConfig, DetConfig, Recipe, SegConfig, SurgeryConfig, TrunkConfig
 
 MIN_SIDE, MAX_SIDE = 16, 2**14
 """Pixels of a side of the network's input; channels of a pyramid at most."""
@@ -54,6 +55,7 @@ def check_recipe(recipe: Recipe) -> None:
         unique = len(set(tasks.names)) == len(tasks.names) > 0
         _require("tasks.names", tasks.names, unique, "one or more of cls, det, seg, each once; null for all")
     _check_surgery(recipe.surgery)
+    _check_trunk(recipe.trunk, recipe.model.depths)
     for name in ("cls", "det", "seg"):
         _check_task(f"tasks.{name}", getattr(tasks, name))
     levels = tasks.det.levels
@@ -100,6 +102,31 @@ def _check_detection(config: DetConfig) -> None:
         _require(f"tasks.det.{name}", value, 0 <= value <= 1, "in 0..1")
     most = config.copy_paste_max
     _require("tasks.det.copy_paste_max", most, 1 <= most <= MAX_PASTED, f"1 to {MAX_PASTED} objects")
+
+
+def _check_trunk(config: TrunkConfig, depths: int) -> None:
+    blocks = config.task_blocks.blocks
+    if isinstance(blocks, str):
+        known = blocks in ("none", "all") or re.fullmatch(r"(last|every):[1-9][0-9]{0,3}", blocks) is not None
+    else:
+        known = len(set(blocks)) == len(blocks) and all(block >= 0 for block in blocks)
+    _require("trunk.task_blocks.blocks", blocks, known, "none, all, last:N, every:N, or different numbers from 0")
+    _require("trunk.temperature", config.temperature, min(config.temperature) > 0, "two numbers above 0")
+    _require("trunk.logits_lr_scale", config.logits_lr_scale, config.logits_lr_scale >= 0, "0 or more")
+    _require("trunk.multiple", config.multiple, 0 < config.multiple <= MAX_SIDE, f"1 to {MAX_SIDE} pixels")
+    elastic = config.elastic
+    _require("trunk.elastic.full", elastic.full, 0 < elastic.full <= 1, "in (0, 1]")
+    sliced = config.sliced
+    _check_size("trunk.elastic", elastic.depth, elastic.heads, elastic.mlp, depths)
+    one = ([] if value is None else [value] for value in (sliced.depth, sliced.heads, sliced.mlp))
+    _check_size("trunk.sliced", *one, depths)
+
+
+def _check_size(key: str, depth: list[int], heads: list[int], mlp: list[float], depths: int) -> None:
+    remedy = f"at least {depths}, as many blocks as heads see depths of (model.depths)"
+    _require(f"{key}.depth", depth, all(value >= depths for value in depth), remedy)
+    _require(f"{key}.heads", heads, all(value > 0 for value in heads), "at least 1")
+    _require(f"{key}.mlp", mlp, all(0 < value <= 1 for value in mlp), "in (0, 1], a share of the hidden units")
 
 
 def _check_task(key: str, config: Any) -> None:

@@ -9,9 +9,10 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ufo_ds.errors import UserError
+from ufo_ds.model.routing import Route, Way
 
 
-def checkpoint_blocks(blocks: Iterable[nn.Module], method: str) -> None:
+def checkpoint_blocks(blocks: Iterable[nn.Module], method: str, way: Way | None = None) -> None:
     """Make each block recompute its activations in the backward pass.
 
     The blocks' `forward` is replaced in place, so that parameter names stay those of the trunk.
@@ -19,11 +20,33 @@ def checkpoint_blocks(blocks: Iterable[nn.Module], method: str) -> None:
     Args:
         blocks: the trunk's transformer blocks.
         method: `none`; `torch`, non-reentrant; `fairscale`, whose activations wait on the CPU; `deepspeed`, its own.
+        way: of a trunk whose blocks run differently from pass to pass: each recomputation takes the route of its pass.
     """
     wrap = {"none": None, "torch": _torch, "fairscale": _fairscale, "deepspeed": _deepspeed}[method]
-    if wrap is not None:
-        for block in blocks:
+    for block in blocks if wrap else ():
+        if way is None:
             wrap(block)
+        else:
+            block.forward = _on_route(way, block.forward)
+            wrap(block)
+            block.forward = _with_route(way, block.forward)
+
+
+def _on_route(way: Way, plain: Callable) -> Callable:
+    def forward(*args, route: Route, **kwargs):
+        with way.taken(route):
+            return plain(*args, **kwargs)
+
+    return forward
+
+
+def _with_route(way: Way, checkpointed: Callable) -> Callable:
+    """Hand the present route over as an argument, which a checkpoint keeps."""
+
+    def forward(*args, **kwargs):
+        return checkpointed(*args, route=way.route, **kwargs)
+
+    return forward
 
 
 def _torch(block: nn.Module) -> None:
@@ -45,8 +68,19 @@ def _fairscale(block: nn.Module) -> None:
             "key 'model.checkpointing' is fairscale, which is not installed: "
             "pip install 'ufo-ds[fairscale]', or choose torch"
         ) from None
-    block.forward = _keep_autocast(block.forward)
-    checkpoint_wrapper(block, offload_to_cpu=True)
+    # It runs the class's own `forward` whatever the block's is: a class around that.
+    block.forward = checkpoint_wrapper(_Plain(_keep_autocast(block.forward)), offload_to_cpu=True).__call__
+
+
+class _Plain(nn.Module):
+    """A function as a module without parameters."""
+
+    def __init__(self, run: Callable) -> None:
+        super().__init__()
+        self.run = run
+
+    def forward(self, *args, **kwargs):
+        return self.run(*args, **kwargs)
 
 
 def _deepspeed(block: nn.Module) -> None:

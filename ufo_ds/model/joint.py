@@ -28,14 +28,14 @@ class JointModel(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The losses of a batch of one task: `loss`, and its parts by name."""
-        return self.heads[batch.task].loss(self.trunk(batch.images), batch)
+        return self.heads[batch.task].loss(self.trunk(batch.images, batch.task), batch)
 
     @torch.inference_mode()
     def raw(self, task: str, images: Tensor) -> dict[str, Tensor]:
         """A task's network outputs for uint8 images [B, 3, H, W]."""
-        return self.heads[task].raw(self.trunk(images))
+        return self.heads[task].raw(self.trunk(images, task))
 
     @torch.inference_mode()
     def predict(self, batch: Batch) -> list[Any]:
         """One prediction for each sample, in the coordinates of its original image."""
-        return self.heads[batch.task].predict(self.trunk(batch.images), batch)
+        return self.heads[batch.task].predict(self.trunk(batch.images, batch.task), batch)

@@ -13,20 +13,25 @@ from ufo_ds.recipe.segmentation import SegConfig
 from ufo_ds.recipe.surgery import SurgeryConfig, SurgeryMethod
 from ufo_ds.recipe.tracking import TrackingConfig
 from ufo_ds.recipe.training import OptimizerConfig, TrainConfig
+from ufo_ds.recipe.trunk import ElasticConfig, TaskBlocksConfig, TrunkConfig, Width
 
 __all__ = [
     "ClsConfig",
     "DataConfig",
     "DetConfig",
+    "ElasticConfig",
     "ModelConfig",
     "OptimizerConfig",
     "Recipe",
     "SegConfig",
     "SurgeryConfig",
     "SurgeryMethod",
+    "TaskBlocksConfig",
     "TasksConfig",
     "TrackingConfig",
     "TrainConfig",
+    "TrunkConfig",
+    "Width",
 ]
 
 
@@ -52,6 +57,8 @@ class Recipe:
     """Of initialisation, order, augmentation and surgery."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The shared trunk."""
+    trunk: TrunkConfig = field(default_factory=TrunkConfig)
+    """Where tasks part inside the trunk, and how much of it a step trains."""
     tasks: TasksConfig = field(default_factory=TasksConfig)
     """The tasks."""
     data: DataConfig = field(default_factory=DataConfig)

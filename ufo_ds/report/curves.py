@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from ufo_ds.columns import OWN
 from ufo_ds.report.charts import Series, format_number, line_chart
 from ufo_ds.report.heatmap import conflict_maps
 from ufo_ds.report.record import RunLog, RunRecord
@@ -79,7 +80,7 @@ def chart_groups(log: RunLog, tasks: Sequence[str]) -> list[ChartGroup]:
     """All other charts, in the order of the page. Groups of which nothing was logged are left out."""
     if not len(log):
         return []
-    groups = _losses(log, tasks), _loss_parts(log, tasks), _surgery(log, tasks), _speed(log)
+    groups = _losses(log, tasks), _loss_parts(log, tasks), _surgery(log, tasks), _routing(log, tasks), _speed(log)
     return [group for group in groups if group.charts]
 
 
@@ -131,6 +132,21 @@ def _surgery(log: RunLog, tasks: Sequence[str]) -> ChartGroup:
     lead = ("On the shared trunk, before they are combined. Below a cosine of zero, a step for one task "
             "undoes some of the other's.")
     return ChartGroup("Task gradients", lead, charts)
+
+
+def _routing(log: RunLog, tasks: Sequence[str]) -> ChartGroup:
+    charts = []
+    for name in tasks:
+        places = _known(log.under(f"{OWN}{name}/"))
+        if places:
+            likely = sum(values[np.isfinite(values)][-1] > 0.5 for values in places.values())
+            shown = [list(places)[i] for i in np.linspace(0, len(places) - 1, min(len(places), 8)).round().astype(int)]
+            charts.append(_chart(
+                log, task_title(name), {place.replace("_", " "): places[place] for place in shown},
+                {place.replace("_", " "): f"x{i}" for i, place in enumerate(shown)}, reach=(0.0, 1.0), faint=False,
+                unit="probability", note=f"At the end its own copy is the likelier in {likely} of {len(places)}."))
+    lead = "The probability with which each task takes its own copy of a module, where that is learned."
+    return ChartGroup("Routing", lead, charts)
 
 
 def _speed(log: RunLog) -> ChartGroup:

@@ -30,8 +30,10 @@ def announce(
     """
     recipe, note = session.recipe, session.tracker.note
     batches = ", ".join(f"{name} {getattr(recipe.tasks, name).batch}" for name in session.tasks)
+    own = sum(parameter.numel() for parameter in model.trunk.own_parameters())
+    copies = f"{own / 1e6:.1f} M in copies of single tasks, " if own else ""
     note(
-        f"{recipe.model.trunk}: {count_parameters(model.trunk) / 1e6:.1f} M shared, "
+        f"{recipe.model.trunk}: {(count_parameters(model.trunk) - own) / 1e6:.1f} M shared, {copies}"
         f"{count_parameters(model.heads) / 1e6:.1f} M in {len(session.tasks)} heads; {session.ranks.world} rank(s) of "
         f"{threads} thread(s) on {session.device.type}; batch a rank: {batches}"
         f"{f' x {recipe.train.accumulate}' if recipe.train.accumulate > 1 else ''}; {recipe.train.precision}; "

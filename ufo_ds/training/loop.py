@@ -57,6 +57,7 @@ def run_steps(session: Session) -> bool:
         session.peers.where = f"in step {step}"
         session.schedule.step_update(step - 1)
         seed_step(session.recipe.seed, step, session.ranks.rank)
+        drawn = session.engine.module.trunk.begin_step(session.recipe.seed, step, settings.steps)
         losses, replaced, data_seconds = backward_all(session, step)
         findings = session.gradients.combine()
         if not findings.empty:
@@ -66,6 +67,8 @@ def run_steps(session: Session) -> bool:
         losses, asked = agree(session, losses, findings.skipped, replaced)
         session.gradients.observe({task: parts["loss"] * weight_of(session, task) for task, parts in losses.items()})
         record = make_record(session, step, losses, findings, time.perf_counter() - began, data_seconds)
+        if drawn:
+            record["trunk"] = drawn
         if not finish_step(session, record, asked):
             return False
         session.faults.check(step, session.exchange, session.run_dir)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from timm.scheduler import CosineLRScheduler
+from torch import nn
 
 from ufo_ds.model.joint import JointModel
 from ufo_ds.recipe import OptimizerConfig
@@ -14,22 +16,37 @@ from ufo_ds.surgery.task_gradients import SHARED
 
 
 def parameter_groups(model: JointModel, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Optimizer groups; those of the trunk carry `SHARED`, so that surgery sees them and nothing else.
+    """Optimizer groups; those of the trunk's shared parameters carry `SHARED`: surgery sees them and nothing else.
 
-    Each group has `lr_scale`: layer decay in the trunk (arXiv 2106.08254), `head_lr_scale` in the heads.
+    Each group has `lr_scale`: layer decay in the trunk (arXiv 2106.08254), of the tasks' own copies too, and
+    `logits_lr_scale` of their logits; `head_lr_scale` in the heads.
     """
     vit = model.trunk.vit
     frozen = [name for name, parameter in vit.named_parameters() if not parameter.requires_grad]
     assert not frozen, f"the trunk has frozen parameters: {frozen}"
     skip = set(vit.no_weight_decay()) if hasattr(vit, "no_weight_decay") else set()
-    trunk = param_groups_layer_decay(
+    layers = param_groups_layer_decay(
         vit, config.weight_decay, no_weight_decay_list=skip, layer_decay=config.layer_decay
     )
-    trunk = _merge(trunk)
-    heads = param_groups_weight_decay(model.heads, config.weight_decay)
-    return [{**group, SHARED: True} for group in trunk] + [
-        {**group, "lr_scale": config.head_lr_scale, SHARED: False} for group in heads if group["params"]
+    logits, own = set(model.trunk.logits()), set(model.trunk.own_parameters())
+    shared = _only(layers, lambda parameter: parameter not in own)
+    copies = _only(layers, lambda parameter: parameter in own and parameter not in logits)
+    choices = [
+        {**group, "lr_scale": group["lr_scale"] * model.trunk.settings.logits_lr_scale}
+        for group in _only(layers, lambda parameter: parameter in logits)
     ]
+    heads = param_groups_weight_decay(model.heads, config.weight_decay)
+    return (
+        [{**group, SHARED: True} for group in _merge(shared)]
+        + [{**group, SHARED: False} for group in _merge(copies + choices)]
+        + [{**group, "lr_scale": config.head_lr_scale, SHARED: False} for group in heads if group["params"]]
+    )
+
+
+def _only(groups: list[dict[str, Any]], wanted: Callable[[nn.Parameter], bool]) -> list[dict[str, Any]]:
+    """The groups with those of their parameters that are wanted; without groups that have none."""
+    chosen = [{**group, "params": [one for one in group["params"] if wanted(one)]} for group in groups]
+    return [group for group in chosen if group["params"]]
 
 
 def _merge(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
