@@ -8,10 +8,12 @@ import math
 from typing import Any
 
 from ufo_ds.errors import UserError, shown
-from ufo_ds.recipe import Recipe, SurgeryConfig
+from ufo_ds.recipe import PredictionConfig, Recipe, SurgeryConfig
 
 MIN_SIDE, MAX_SIDE = 16, 2**14
 """Pixels of a side of the network's input; channels of a pyramid at most."""
+MAX_SCALES = 16
+"""Views of a picture at different sizes."""
 MAX_NUMBER = 2**53
 """Beyond it a float no longer counts in ones."""
 
@@ -51,6 +53,7 @@ def check_recipe(recipe: Recipe) -> None:
         unique = len(set(tasks.names)) == len(tasks.names) > 0
         _require("tasks.names", tasks.names, unique, "one or more of cls, det, seg, each once; null for all")
     _check_surgery(recipe.surgery)
+    _check_prediction(recipe.prediction)
     for name in ("cls", "det", "seg"):
         _check_task(f"tasks.{name}", getattr(tasks, name))
     levels = tasks.det.levels
@@ -88,6 +91,21 @@ def _check_surgery(config: SurgeryConfig) -> None:
         _require(f"surgery.{name}", getattr(config, name), getattr(config, name) >= 0, "0 or more")
     for name in ("uncertainty_lr", "famo_lr"):
         _require(f"surgery.{name}", getattr(config, name), getattr(config, name) > 0, "above 0")
+
+
+def _check_prediction(config: PredictionConfig) -> None:
+    for name in ("cls", "det", "seg"):
+        key, views = f"prediction.{name}", getattr(config, name)
+        scales, overlap = views.scales, getattr(views, "overlap", 0)
+        _require(f"{key}.scales", scales, 0 < len(scales) <= MAX_SCALES and all(0.1 <= scale <= 8 for scale in scales),
+                 f"1 to {MAX_SCALES} factors of 0.1 to 8")
+        _require(f"{key}.overlap", overlap, 0 <= overlap <= 0.75, "in 0..0.75")
+    tiles, iou, window = config.det.tiles, config.det.iou, config.seg.window
+    _require("prediction.det.tiles", tiles, tiles is None or MIN_SIDE <= tiles <= MAX_SIDE,
+             f"{MIN_SIDE} to {MAX_SIDE} pixels, or null")
+    _require("prediction.det.iou", iou, 0 < iou <= 1, "in (0, 1]")
+    _require("prediction.seg.window", window, window is None or MIN_SIDE <= min(window) <= max(window) <= MAX_SIDE,
+             f"(height, width) of {MIN_SIDE} to {MAX_SIDE} pixels, or null")
 
 
 def _check_task(key: str, config: Any) -> None:
