@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ufo_ds.data.batch import Batch
+from ufo_ds.data.views import ViewBatch
 from ufo_ds.model.trunk import Trunk
 
 
@@ -39,3 +40,13 @@ class JointModel(nn.Module):
     def predict(self, batch: Batch) -> list[Any]:
         """One prediction for each sample, in the coordinates of its original image."""
         return self.heads[batch.task].predict(self.trunk(batch.images), batch)
+
+    @torch.inference_mode()
+    def predict_views(self, views: ViewBatch, config: Any) -> list[Any]:
+        """One prediction for each sample from several views of it.
+
+        Args:
+            views: of one task, on the model's device.
+            config: that task's section of `prediction`, by which they were made.
+        """
+        return self.heads[views.task].predict_views(self.trunk, views, config)

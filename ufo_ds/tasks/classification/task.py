@@ -7,6 +7,7 @@ from ufo_ds.tasks.classification.examples import EvalTransform, TrainTransform, 
 from ufo_ds.tasks.classification.head import ClassificationHead
 from ufo_ds.tasks.classification.picture import picture
 from ufo_ds.tasks.classification.score import AccuracyMetric, truth_of, write_section
+from ufo_ds.tasks.classification.views import ViewTransform
 from ufo_ds.tasks.task import Task
 
 
@@ -17,6 +18,6 @@ def make_metric(meta: TaskMeta) -> AccuracyMetric:
 
 TASK = Task(
     name="cls", section="cls", score_key="top1",
-    train_transform=TrainTransform, eval_transform=EvalTransform, collate=collate, truth=truth_of,
-    head=ClassificationHead, metric=make_metric, write_section=write_section, picture=picture,
+    train_transform=TrainTransform, eval_transform=EvalTransform, view_transform=ViewTransform, collate=collate,
+    truth=truth_of, head=ClassificationHead, metric=make_metric, write_section=write_section, picture=picture,
 )  # fmt: skip

@@ -48,7 +48,7 @@ class TrainTransform:
         if uniform(0, 1) < self.config.hflip:
             pixels = pixels.flip(-1)
             target["boxes"][:, 0] = 1 - target["boxes"][:, 0]
-        return Example(pixels, target, _source(raw, label, size, scale))
+        return Example(pixels, target, source_of(raw, label, size, scale))
 
 
 class EvalTransform:
@@ -70,7 +70,7 @@ class EvalTransform:
         annotations, known, target = label.get("annotations"), set(self.meta.class_ids), None
         if annotations is not None and {item["category_id"] for item in annotations} <= known:
             target = make_target(annotations, place, size, self.config, self.meta)
-        return Example(place.paste(place.window(decoded)), target, _source(raw, label, size, scale))
+        return Example(place.paste(place.window(decoded)), target, source_of(raw, label, size, scale))
 
 
 def read_label(raw: RawSample) -> dict[str, Any]:
@@ -120,5 +120,6 @@ def make_target(
     return {"class_labels": labels[torch.from_numpy(kept)], "boxes": torch.from_numpy(relative).float()}
 
 
-def _source(raw: RawSample, label: dict[str, Any], size: tuple[int, int], scale: float) -> dict[str, Any]:
+def source_of(raw: RawSample, label: dict[str, Any], size: tuple[int, int], scale: float) -> dict[str, Any]:
+    """What maps predictions back to the original; `scale` is in pixels of the canvas an original pixel."""
     return {"file_name": raw.file_name, "image_id": label["image_id"], "size": size, "scale": scale}
