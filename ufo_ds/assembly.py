@@ -91,6 +91,7 @@ def save_weights(
             }
             for name, meta in metas.items()
         },
+        "prediction": dataclasses.asdict(recipe.prediction),
         **(figures or {}),
     }
     replace_file(folder / CONFIG, json.dumps(config, indent=1))
@@ -124,7 +125,9 @@ def find_weights(path: Path) -> Path:
 
 
 def load_model(path: Path) -> tuple[JointModel, Recipe, dict[str, TaskMeta]]:
-    """The model of a folder of weights, on the CPU, in evaluation mode, with its recipe (model, tasks) and classes."""
+    """The model of a folder of weights, on the CPU, in evaluation mode, with its recipe (model, tasks, prediction) and
+    classes.
+    """
     folder = find_weights(path)
     config = _read_config(folder / CONFIG)
     recipe, metas = _recipe_of(config, folder / CONFIG)
@@ -214,7 +217,7 @@ def _alike(first: Tensor, second: Tensor) -> bool:
 
 
 def values_of(path: Path) -> dict[str, Any]:
-    """The recipe values (model, tasks) that a folder of weights was made with: the base of a run that starts there."""
+    """The recipe values (model, tasks, prediction) of a folder of weights: the base of a run that starts there."""
     config_file = find_weights(path) / CONFIG
     config = _read_config(config_file)
     _recipe_of(config, config_file)
@@ -275,6 +278,7 @@ def _values(config: dict[str, Any]) -> dict[str, Any]:
         "model": model,
         "trunk": config.get("trunk", {}),
         "tasks": tasks,
+        "prediction": config.get("prediction", {}),
         "train": {"precision": config.get("precision", "fp32")},
     }
 

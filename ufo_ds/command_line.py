@@ -55,15 +55,10 @@ def parse_recipe(
         UserError: an unknown key (with the nearest right one), a wrong type, a value out of range, a broken file.
     """
     parser = _make_parser(parser_options, own)
-    own_keys = {
-        "config",
-        "deepspeed_config",
-        "local_rank",
-        *(names[-1].lstrip("-").replace("-", "_") for names, _ in own),
-    }
+    own_keys = {"config", "deepspeed_config", *_names_of(own)}
     try:
         for key in _option_keys(argv):
-            _check_key(key, "the command line", own_keys)
+            _check_key(key, "the command line", {*recipe_keys(), *own_keys})
         arguments = parser.parse_args(list(argv), defaults=True)
         overrides = parser.parse_args(list(argv), defaults=False)
     except ArgumentError as error:
@@ -75,6 +70,47 @@ def parse_recipe(
     if arguments.deepspeed_config:
         values["deepspeed"] = arguments.deepspeed_config
     return _resolve(values, parser, "the command line"), arguments
+
+
+def parse_section(
+    parser_options: dict[str, Any],
+    own: Sequence[tuple[tuple[str, ...], dict[str, Any]]],
+    argv: Sequence[str],
+    section: str,
+) -> tuple[dict[str, Any], Any]:
+    """Parse a command line of own options and the keys of one section of the recipe.
+
+    Args:
+        parser_options: `prog`, `description` of the argument parser.
+        own: the command's own options, as arguments of `add_argument`.
+        argv: the command line without the program.
+        section: name of a field of the recipe.
+
+    Returns:
+        The nested values of the section's keys that were given, checked; and a namespace with the own options.
+
+    Raises:
+        UserError: as `parse_recipe`.
+    """
+    parser = _start_parser(parser_options, own)
+    parser.add_class_arguments(typing.get_type_hints(Recipe)[section], section, as_group=True)
+    known = {key for key in recipe_keys() if key.split(".")[0] == section} | _names_of(own)
+    try:
+        for key in _option_keys(argv):
+            _check_key(key, "the command line", known)
+        arguments = parser.parse_args(list(argv), defaults=True)
+        given = parser.parse_args(list(argv), defaults=False).as_dict().get(section) or {}
+    except ArgumentError as error:
+        raise UserError(_one_line(str(error))) from None
+    recipe_from({section: given}, "the command line")
+    return given, arguments
+
+
+def override_section(current: Any, section: str, given: dict[str, Any]) -> Any:
+    """A section of a recipe with other values for some of its keys, checked. `UserError` names the command line."""
+    values = dataclasses.asdict(current)
+    _merge(values, given)
+    return getattr(recipe_from({section: values}, "the command line"), section)
 
 
 def recipe_from(values: dict[str, Any], where: str) -> Recipe:
@@ -89,24 +125,27 @@ def _bare_parser() -> Any:
 
 
 def _make_parser(options: dict[str, Any], own: Sequence[tuple[tuple[str, ...], dict[str, Any]]]) -> Any:
+    config = {"action": "append", "default": [], "type": str, "metavar": "YAML"}
+    config["help"] = "recipe file; given several times, later ones override"
+    parser = _start_parser(options, [(("--config",), config), *own])
+    parser.add_argument("--deepspeed_config", type=str, default=None, help="replaces the recipe's `deepspeed`")
+    parser.add_class_arguments(Recipe, as_group=True)
+    return parser
+
+
+def _start_parser(options: dict[str, Any], own: Sequence[tuple[tuple[str, ...], dict[str, Any]]]) -> Any:
     from jsonargparse import ArgumentParser, set_parsing_settings
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(exit_on_error=False, **options)
-    parser.add_argument(
-        "--config",
-        action="append",
-        default=[],
-        type=str,
-        metavar="YAML",
-        help="recipe file; given several times, later ones override",
-    )
     for names, option in own:
         parser.add_argument(*names, **option)
-    parser.add_argument("--deepspeed_config", type=str, default=None, help="replaces the recipe's `deepspeed`")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=None, help="set by launchers; not used")
-    parser.add_class_arguments(Recipe, as_group=True)
     return parser
+
+
+def _names_of(own: Sequence[tuple[tuple[str, ...], dict[str, Any]]]) -> set[str]:
+    return {"local_rank", *(names[-1].lstrip("-").replace("-", "_") for names, _ in own)}
 
 
 def _resolve(values: dict[str, Any], parser: Any, where: str) -> Recipe:
@@ -147,8 +186,8 @@ def _option_keys(argv: Sequence[str]) -> Iterator[str]:
             yield word[2:].split("=", 1)[0]
 
 
-def _check_key(key: str, where: str, own_keys: set[str]) -> None:
-    known = {*recipe_keys(), *own_keys, "help"}
+def _check_key(key: str, where: str, keys: set[str]) -> None:
+    known = {*keys, "help"}
     if key in known or key.replace("-", "_") in known or _is_free(key):
         return
     # Compare last parts too: a right name in a wrong group is the commonest slip.
@@ -176,7 +215,7 @@ def _check_keys(values: dict[str, Any], where: str, prefix: str = "") -> None:
     groups = {key.rsplit(".", 1)[0] for key in recipe_keys() if "." in key}
     for name, value in values.items():
         key = f"{prefix}{name}"
-        _check_key(key, where, set())
+        _check_key(key, where, set(recipe_keys()))
         if key in groups:
             if not isinstance(value, dict):
                 raise UserError(f"{where}: key '{key}' is {shown(value)}: a group of keys is expected")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +13,21 @@ import torch
 from tqdm import tqdm
 
 from ufo_ds.assembly import load_model
+from ufo_ds.command_line import override_section
+from ufo_ds.data.batch import Batch
 from ufo_ds.data.folders import LocalFolder, RemoteFolder, fingerprint
-from ufo_ds.data.schema import TaskMeta
+from ufo_ds.data.schema import RawSample, TaskMeta
 from ufo_ds.data.shards import ShardSet, open_shards
 from ufo_ds.data.stream import evaluation_batches
+from ufo_ds.data.views import CollateViews, ViewBatch
 from ufo_ds.distributed import ObjectExchange, find_device, find_ranks, limit_threads, start_gloo, stop
 from ufo_ds.errors import UserError
 from ufo_ds.model.joint import JointModel
-from ufo_ds.recipe import Recipe
+from ufo_ds.recipe import PredictionConfig, Recipe
+from ufo_ds.recipe.prediction import Views, is_plain
 from ufo_ds.submission import write_submission
 from ufo_ds.tasks import get_task
+from ufo_ds.tasks.task import Task
 from ufo_ds.workers import Workers
 
 _PACKERS = 4
@@ -36,6 +44,8 @@ def predict(
     workers: int = 2,
     as_objects: bool = False,
     threads: int | None = None,
+    plain: bool = False,
+    views: dict[str, Any] | None = None,
 ) -> None:
     """Predict every task that both the weights and the shards have, and write the submission from rank 0.
 
@@ -48,6 +58,8 @@ def predict(
         workers: reader processes a rank.
         as_objects: `cls` and `seg` as objects instead of the official lists of single-key objects.
         threads: CPU threads a rank.
+        plain: ask as the training's evaluation does, whatever the weights' section `prediction` says.
+        views: keys of `prediction` (nested) that override that.
 
     Raises:
         UserError: no weights, no task in common, a sample that cannot be decoded.
@@ -55,6 +67,7 @@ def predict(
     ranks = find_ranks()
     threads = limit_threads(ranks, threads)
     model, recipe, metas = load_model(weights)
+    recipe.prediction = override_section(PredictionConfig() if plain else recipe.prediction, "prediction", views or {})
     sets = _common_tasks(model, metas, folder, split, tasks, verbose=ranks.first)
     out.parent.mkdir(parents=True, exist_ok=True)
     start_gloo(ranks)
@@ -100,7 +113,7 @@ def predictions(
 
     Args:
         model: in evaluation mode, on `device`.
-        recipe: its task settings, `data.workers` and `train.precision` count.
+        recipe: its task settings, `prediction`, `data.workers` and `train.precision` count.
         name: of the task.
         shards: the split.
         meta: the classes of the model.
@@ -110,11 +123,12 @@ def predictions(
         progress: whether rank 0 shows a bar.
     """
     task, config, ranks = get_task(name), getattr(recipe.tasks, name), exchange.ranks
+    asked = _ask(model, task, config, getattr(recipe.prediction, name), meta)
     batches = evaluation_batches(
         shards,
-        task.eval_transform(config, meta),
-        task.collate,
-        batch=config.batch,
+        asked.transform,
+        asked.collate,
+        batch=asked.samples,
         rank=ranks.rank,
         world=ranks.world,
         workers=recipe.data.workers,
@@ -125,9 +139,30 @@ def predictions(
     with tqdm(total=count, desc=f"predict {name}", unit="image", disable=not shown, leave=False) as bar:
         for batch in batches:
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.train.precision == "bf16"):
-                found = model.predict(batch.to(device))
+                found = asked.predict(batch.to(device))
             bar.update(len(found))
             yield from found
+
+
+@dataclass
+class _Asked:
+    """How a task's samples become inputs, `samples` a batch, and a batch predictions."""
+
+    transform: Callable[[RawSample], Any]
+    collate: Callable[[Sequence[Any]], Batch | ViewBatch]
+    samples: int
+    predict: Callable[[Any], list[Any]]
+
+
+def _ask(model: JointModel, task: Task, config: Any, views: Views, meta: TaskMeta) -> _Asked:
+    if is_plain(views):
+        return _Asked(task.eval_transform(config, meta), task.collate, config.batch, model.predict)
+    # The tiles of one picture are many inputs: together with those of others they would crowd the readers' memory.
+    samples = 1 if getattr(views, "tiles", None) else config.batch
+    transform = task.view_transform(config, views, meta)
+    return _Asked(
+        transform, CollateViews(task.collate, config.batch), samples, partial(model.predict_views, config=views)
+    )
 
 
 def _common_tasks(

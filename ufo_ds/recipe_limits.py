@@ -9,12 +9,14 @@ import re
 from typing import Any
 
 from ufo_ds.errors import UserError, shown
-from ufo_ds.recipe import ClsConfig, DetConfig, Recipe, SegConfig, SurgeryConfig, TrunkConfig
+from ufo_ds.recipe import ClsConfig, DetConfig, PredictionConfig, Recipe, SegConfig, SurgeryConfig, TrunkConfig
 
 MIN_SIDE, MAX_SIDE = 16, 2**14
 """Pixels of a side of the network's input; channels of a pyramid at most."""
 MAX_PASTED = 100
 """Each costs the decoding of a picture."""
+MAX_SCALES = 16
+"""Views of a picture at different sizes."""
 MAX_NUMBER = 2**53
 """Beyond it a float no longer counts in ones."""
 
@@ -56,6 +58,7 @@ def check_recipe(recipe: Recipe) -> None:
         _require("tasks.names", tasks.names, unique, "one or more of cls, det, seg, each once; null for all")
     _check_surgery(recipe.surgery)
     _check_trunk(recipe.trunk, recipe.model.depths)
+    _check_prediction(recipe.prediction)
     for name in ("cls", "det", "seg"):
         _check_task(f"tasks.{name}", getattr(tasks, name))
     levels = tasks.det.levels
@@ -127,6 +130,21 @@ def _check_size(key: str, depth: list[int], heads: list[int], mlp: list[float], 
     _require(f"{key}.depth", depth, all(value >= depths for value in depth), remedy)
     _require(f"{key}.heads", heads, all(value > 0 for value in heads), "at least 1")
     _require(f"{key}.mlp", mlp, all(0 < value <= 1 for value in mlp), "in (0, 1], a share of the hidden units")
+
+
+def _check_prediction(config: PredictionConfig) -> None:
+    for name in ("cls", "det", "seg"):
+        key, views = f"prediction.{name}", getattr(config, name)
+        scales, overlap = views.scales, getattr(views, "overlap", 0)
+        _require(f"{key}.scales", scales, 0 < len(scales) <= MAX_SCALES and all(0.1 <= scale <= 8 for scale in scales),
+                 f"1 to {MAX_SCALES} factors of 0.1 to 8")
+        _require(f"{key}.overlap", overlap, 0 <= overlap <= 0.75, "in 0..0.75")
+    tiles, iou, window = config.det.tiles, config.det.iou, config.seg.window
+    _require("prediction.det.tiles", tiles, tiles is None or MIN_SIDE <= tiles <= MAX_SIDE,
+             f"{MIN_SIDE} to {MAX_SIDE} pixels, or null")
+    _require("prediction.det.iou", iou, 0 < iou <= 1, "in (0, 1]")
+    _require("prediction.seg.window", window, window is None or MIN_SIDE <= min(window) <= max(window) <= MAX_SIDE,
+             f"(height, width) of {MIN_SIDE} to {MAX_SIDE} pixels, or null")
 
 
 def _check_task(key: str, config: Any) -> None:

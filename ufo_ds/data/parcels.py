@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ufo_ds.data.batch import Batch
+from ufo_ds.data.views import ViewBatch
 
 INLINE_BYTES = 1 << 16
 """Tensors up to this size travel inside the message: the boxes of a batch are many and small."""
@@ -31,11 +32,13 @@ class Parcel:
     """A batch as a message.
 
     Attributes:
+        kind: of the batch, `Batch` or `ViewBatch`.
         content: the batch's attributes; tensors are arrays or `_Place`s.
         piece: (process, number) of the shared memory that the places lie in.
         memory: uint8 [bytes] of that piece, where it is new to the receiver.
     """
 
+    kind: type
     content: dict[str, Any]
     piece: tuple[int, int]
     memory: Tensor | None
@@ -61,7 +64,7 @@ class Sender:
         self._pieces = [torch.empty(0, dtype=torch.uint8)] * _PIECES
         self._turn = -1
 
-    def pack(self, batch: Batch) -> Parcel:
+    def pack(self, batch: Batch | ViewBatch) -> Parcel:
         """The batch, its large tensors in the next piece."""
         large: list[tuple[_Place, Tensor]] = []
         end = 0
@@ -83,7 +86,7 @@ class Sender:
         memory = self._pieces[self._turn]
         for place, tensor in large:
             place.of(memory).copy_(tensor)
-        return Parcel(content, (os.getpid(), self._turn), memory if is_new else None)
+        return Parcel(type(batch), content, (os.getpid(), self._turn), memory if is_new else None)
 
 
 class Receiver:
@@ -97,10 +100,10 @@ class Receiver:
         self._pin = pin
         self._memory: dict[tuple[int, int], Tensor] = {}
 
-    def unpack(self, parcel: Parcel | Batch) -> Batch:
+    def unpack(self, parcel: Parcel | Batch | ViewBatch) -> Batch | ViewBatch:
         """The batch, in memory of its own. One that comes as it is was made in this process."""
-        if isinstance(parcel, Batch):
-            return Batch(**_convert(vars(parcel), Tensor, self._pinned))
+        if not isinstance(parcel, Parcel):
+            return type(parcel)(**_convert(vars(parcel), Tensor, self._pinned))
         if parcel.memory is not None:
             self._memory[parcel.piece] = parcel.memory
 
@@ -109,7 +112,7 @@ class Receiver:
             return copy.copy_(place.of(self._memory[parcel.piece]))
 
         content = _convert(parcel.content, _Place, take)
-        return Batch(**_convert(content, np.ndarray, torch.from_numpy))
+        return parcel.kind(**_convert(content, np.ndarray, torch.from_numpy))
 
     def _pinned(self, tensor: Tensor) -> Tensor:
         return tensor.pin_memory() if self._pin and tensor.nbytes > INLINE_BYTES else tensor

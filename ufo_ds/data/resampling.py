@@ -24,6 +24,12 @@ def largest_scale(extent: Pair, size: Pair) -> float:
     return max(size[0] / extent[0], size[1] / extent[1])
 
 
+def scaled(size: Pair, scale: float) -> Pair:
+    """(height, width) times a factor, in whole pixels; itself for 1."""
+    height, width = (max(1, round(side * scale)) for side in size)
+    return height, width
+
+
 def cut(image: np.ndarray, start: Pair, extent: Pair, reduction: int = 1) -> np.ndarray:
     """A window of a picture, a view.
 

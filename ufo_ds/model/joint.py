@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ufo_ds.data.batch import Batch
+from ufo_ds.data.views import ViewBatch
 from ufo_ds.model.trunk import Trunk
 
 
@@ -39,3 +41,14 @@ class JointModel(nn.Module):
     def predict(self, batch: Batch) -> list[Any]:
         """One prediction for each sample, in the coordinates of its original image."""
         return self.heads[batch.task].predict(self.trunk(batch.images, batch.task), batch)
+
+    @torch.inference_mode()
+    def predict_views(self, views: ViewBatch, config: Any) -> list[Any]:
+        """One prediction for each sample from several views of it.
+
+        Args:
+            views: of one task, on the model's device.
+            config: that task's section of `prediction`, by which they were made.
+        """
+        trunk = functools.partial(self.trunk, task=views.task)
+        return self.heads[views.task].predict_views(trunk, views, config)

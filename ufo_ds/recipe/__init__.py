@@ -9,6 +9,7 @@ from ufo_ds.recipe.classification import ClsConfig
 from ufo_ds.recipe.data import DataConfig
 from ufo_ds.recipe.detection import DetConfig
 from ufo_ds.recipe.model import ModelConfig
+from ufo_ds.recipe.prediction import ClsViews, DetViews, PredictionConfig, SegViews
 from ufo_ds.recipe.segmentation import SegConfig
 from ufo_ds.recipe.surgery import SurgeryConfig, SurgeryMethod
 from ufo_ds.recipe.tracking import TrackingConfig
@@ -17,13 +18,17 @@ from ufo_ds.recipe.trunk import ElasticConfig, TaskBlocksConfig, TrunkConfig, Wi
 
 __all__ = [
     "ClsConfig",
+    "ClsViews",
     "DataConfig",
     "DetConfig",
+    "DetViews",
     "ElasticConfig",
     "ModelConfig",
     "OptimizerConfig",
+    "PredictionConfig",
     "Recipe",
     "SegConfig",
+    "SegViews",
     "SurgeryConfig",
     "SurgeryMethod",
     "TaskBlocksConfig",
@@ -69,6 +74,8 @@ class Recipe:
     """The loop."""
     surgery: SurgeryConfig = field(default_factory=SurgeryConfig)
     """Combination of the task gradients."""
+    prediction: PredictionConfig = field(default_factory=PredictionConfig)
+    """How the trained model is asked."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """Weights & Biases."""
     deepspeed: str | dict[str, Any] = "ds_configs/zero2.json"

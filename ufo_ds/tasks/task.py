@@ -11,9 +11,14 @@ from torch import Tensor, nn
 
 from ufo_ds.data.batch import Batch, Example
 from ufo_ds.data.schema import RawSample, TaskMeta
+from ufo_ds.data.views import ViewBatch
 from ufo_ds.model.features import Features, TrunkShape
 
-__all__ = ["Batch", "Example", "Features", "Head", "Metric", "Task", "TrunkShape"]
+__all__ = ["Batch", "Example", "Features", "FeaturesOf", "Head", "Metric", "Task", "TrunkShape", "ViewBatch"]
+
+
+FeaturesOf = Callable[[Tensor], Features]
+"""Images uint8 [B, 3, H, W] -> what the trunk makes of them."""
 
 
 class Metric(Protocol):
@@ -50,6 +55,10 @@ class Head(nn.Module):
         """One Prediction (see the task's `score.py`) for each sample, in the original image's coordinates."""
         raise NotImplementedError
 
+    def predict_views(self, features_of: FeaturesOf, views: ViewBatch, config: Any) -> list[Any]:
+        """The same from several views of each sample, as the task's section of `prediction` has them made."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Task:
@@ -65,6 +74,8 @@ class Task:
     """(task config, meta) -> picklable RawSample -> Example, random through torch's global generator."""
     eval_transform: Callable[[Any, TaskMeta], Callable[[RawSample], Example]]
     """(task config, meta) -> picklable RawSample -> Example, without chance."""
+    view_transform: Callable[[Any, Any, TaskMeta], Callable[[RawSample], list[Example]]]
+    """(task config, its section of `prediction`, meta) -> picklable RawSample -> its views, without chance."""
     collate: Callable[[Sequence[Example]], Batch]
     """Examples -> Batch."""
     truth: Callable[[RawSample, TaskMeta], Any]

@@ -19,7 +19,7 @@ from ufo_ds.training.vouching import describe_files, file_names, read_side_file,
 
 # Keys that may differ between the two halves of a run: where things are, how often, how many processes.
 FREE = {
-    "tracking",
+    *("tracking", "prediction"),
     *("data.shards", "data.remote", "data.cache", "data.cache_gib"),
     "data.workers",
     "train.steps",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ufo_ds.distributed import ObjectExchange
 from ufo_ds.files import replace_file
 from ufo_ds.model.joint import JointModel
 from ufo_ds.prediction import predictions
-from ufo_ds.recipe import Recipe
+from ufo_ds.recipe import PredictionConfig, Recipe
 from ufo_ds.tasks import get_task
 
 
@@ -41,7 +42,7 @@ class Evaluator:
     """Scores a model on the labelled splits that there are.
 
     Args:
-        recipe: of the run.
+        recipe: of the run; its `prediction` counts only with `in_training`.
         metas: of the tasks.
         sets: the split of each task that is scored; see `open_split`.
         exchange: over the ranks.
@@ -56,7 +57,8 @@ class Evaluator:
         exchange: ObjectExchange,
         device: torch.device,
     ) -> None:
-        self.recipe, self.metas, self.sets = recipe, metas, sets
+        asked = recipe.prediction if recipe.prediction.in_training else PredictionConfig()
+        self.recipe, self.metas, self.sets = replace(recipe, prediction=asked), metas, sets
         self.exchange, self.device = exchange, device
 
     def scores(

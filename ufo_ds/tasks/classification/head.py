@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from ufo_ds.data.batch import Batch
 from ufo_ds.data.schema import TaskMeta
-from ufo_ds.recipe import ClsConfig
+from ufo_ds.data.views import ViewBatch
+from ufo_ds.recipe import ClsConfig, ClsViews
 from ufo_ds.tasks.classification.score import ClassPrediction
-from ufo_ds.tasks.task import Features, Head, TrunkShape
+from ufo_ds.tasks.classification.views import mean_probabilities
+from ufo_ds.tasks.task import Features, FeaturesOf, Head, TrunkShape
 
 
 class ClassificationHead(Head):
@@ -44,8 +48,20 @@ class ClassificationHead(Head):
 
     def predict(self, features: Features, batch: Batch) -> list[ClassPrediction]:
         """The likeliest class id of each image, with its probability."""
-        confidence, index = self.logits(features).float().softmax(1).max(1)
+        return self._predictions(self._probabilities(features), batch.sources)
+
+    def predict_views(self, features_of: FeaturesOf, views: ViewBatch, config: ClsViews) -> list[ClassPrediction]:
+        """The likeliest class id of each sample by the mean of its views' probabilities."""
+        return self._predictions(
+            *mean_probabilities(lambda images: self._probabilities(features_of(images)), views, config)
+        )
+
+    def _probabilities(self, features: Features) -> Tensor:
+        return self.logits(features).float().softmax(1)
+
+    def _predictions(self, probabilities_BK: Tensor, sources: list[dict[str, Any]]) -> list[ClassPrediction]:
+        confidence, index = probabilities_BK.max(1)
         return [
             ClassPrediction(source["file_name"], self.class_ids[i], float(c))
-            for source, i, c in zip(batch.sources, index.tolist(), confidence.tolist(), strict=True)
+            for source, i, c in zip(sources, index.tolist(), confidence.tolist(), strict=True)
         ]

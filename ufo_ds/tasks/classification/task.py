@@ -8,6 +8,7 @@ from ufo_ds.tasks.classification.head import ClassificationHead
 from ufo_ds.tasks.classification.mixing import make_mixing
 from ufo_ds.tasks.classification.picture import example_picture, picture
 from ufo_ds.tasks.classification.score import AccuracyMetric, truth_of, write_section
+from ufo_ds.tasks.classification.views import ViewTransform
 from ufo_ds.tasks.task import Task
 
 
@@ -18,7 +19,7 @@ def make_metric(meta: TaskMeta) -> AccuracyMetric:
 
 TASK = Task(
     name="cls", section="cls", score_key="top1",
-    train_transform=TrainTransform, eval_transform=EvalTransform, collate=collate, truth=truth_of,
-    head=ClassificationHead, metric=make_metric, write_section=write_section, picture=picture,
+    train_transform=TrainTransform, eval_transform=EvalTransform, view_transform=ViewTransform, collate=collate,
+    truth=truth_of, head=ClassificationHead, metric=make_metric, write_section=write_section, picture=picture,
     example_picture=example_picture, mixing=make_mixing,
 )  # fmt: skip

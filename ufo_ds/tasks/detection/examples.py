@@ -68,7 +68,7 @@ class TrainTransform:
         if uniform(0, 1) < self.config.hflip:
             pixels = pixels.flip(-1)
             target["boxes"][:, 0] = 1 - target["boxes"][:, 0]
-        return Example(pixels, target, _source(raw, picture.label, picture.image.size, scale), left_out)
+        return Example(pixels, target, source_of(raw, picture.label, picture.image.size, scale), left_out)
 
 
 class EvalTransform:
@@ -90,7 +90,7 @@ class EvalTransform:
         annotations, known, target = label.get("annotations"), set(self.meta.class_ids), None
         if annotations is not None and {item["category_id"] for item in annotations} <= known:
             target = make_target(annotations, place, size, self.config, self.meta)
-        return Example(place.paste(place.window(decoded)), target, _source(raw, label, size, scale))
+        return Example(place.paste(place.window(decoded)), target, source_of(raw, label, size, scale))
 
 
 def collate(examples: Sequence[Example]) -> Batch:
@@ -112,5 +112,6 @@ def make_target(
     return to_target(*visible(annotations, place, size, config, meta), place.canvas)
 
 
-def _source(raw: RawSample, label: dict[str, Any], size: tuple[int, int], scale: float) -> dict[str, Any]:
+def source_of(raw: RawSample, label: dict[str, Any], size: tuple[int, int], scale: float) -> dict[str, Any]:
+    """What maps predictions back to the original; `scale` is in pixels of the canvas an original pixel."""
     return {"file_name": raw.file_name, "image_id": label["image_id"], "size": size, "scale": scale}

@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms, box_convert, clip_boxes_to_image
+from torchvision.ops import batched_nms, box_convert
 
 from ufo_ds.data.batch import Batch
 from ufo_ds.data.schema import TaskMeta
+from ufo_ds.data.views import ViewBatch
 from ufo_ds.model.pyramid import Pyramid
-from ufo_ds.recipe import DetConfig
+from ufo_ds.recipe import DetConfig, DetViews
+from ufo_ds.tasks.detection.boxes import Found
 from ufo_ds.tasks.detection.decoder import make_decoder
 from ufo_ds.tasks.detection.equalised import GradientRatio, equalise
 from ufo_ds.tasks.detection.score import BoxPrediction
-from ufo_ds.tasks.task import Features, Head, TrunkShape
+from ufo_ds.tasks.detection.views import find_boxes
+from ufo_ds.tasks.task import Features, FeaturesOf, Head, TrunkShape
 
 MAX_DETECTIONS = 100  # what COCOeval looks at in an image
 CANDIDATES = 300  # (query, class) pairs before the suppression of doubles
@@ -107,6 +110,23 @@ class DetectionHead(Head):
 
     def predict(self, features: Features, batch: Batch) -> list[BoxPrediction]:
         """The 100 best (query, class) pairs of each image, doubles suppressed: xyxy in pixels of the original."""
+        candidates = zip(*self._candidates(features), batch.sources, strict=True)
+        return [self._prediction(boxes, scores, label, source) for boxes, scores, label, source in candidates]
+
+    def predict_views(self, features_of: FeaturesOf, views: ViewBatch, config: DetViews) -> list[BoxPrediction]:
+        """The 100 best boxes of each sample, all its views taken together: xyxy in pixels of the original."""
+
+        def detect(images: Tensor, is_mirror: bool, sources: list[dict[str, Any]]) -> list[Found]:
+            boxes, scores, label = self._candidates(features_of(images))
+            if is_mirror:
+                left, top, right, bottom = boxes.unbind(-1)
+                boxes = torch.stack([images.shape[-1] - right, top, images.shape[-1] - left, bottom], dim=-1)
+            return [self._select(*each) for each in zip(boxes, scores, label, sources, strict=True)]
+
+        return [self._as_prediction(found, source) for found, source in find_boxes(detect, views, config)]
+
+    def _candidates(self, features: Features) -> tuple[Tensor, Tensor, Tensor]:
+        """The best (query, class) pairs: boxes [B, C, 4] xyxy in pixels of the input, scores and labels [B, C]."""
         outputs = self.raw(features)
         scores_BQK = outputs["logits"].sigmoid()
         count = min(CANDIDATES, scores_BQK[0].numel())
@@ -114,11 +134,17 @@ class DetectionHead(Head):
         query, label = flat // scores_BQK.shape[2], flat % scores_BQK.shape[2]
         boxes = box_convert(outputs["boxes"], "cxcywh", "xyxy")
         boxes = boxes.gather(1, query[..., None].expand(-1, -1, 4))
-        boxes = boxes * boxes.new_tensor([features.input_size[1], features.input_size[0]] * 2)
-        return [self._prediction(boxes[i], scores[i], label[i], source) for i, source in enumerate(batch.sources)]
+        return boxes * boxes.new_tensor([features.input_size[1], features.input_size[0]] * 2), scores, label
 
     def _prediction(self, boxes: Tensor, scores: Tensor, label: Tensor, source: dict[str, Any]) -> BoxPrediction:
-        boxes = clip_boxes_to_image(boxes / source["scale"], tuple(source["size"]))
+        return self._as_prediction(self._select(boxes, scores, label, source), source)
+
+    def _select(self, boxes: Tensor, scores: Tensor, label: Tensor, source: dict[str, Any]) -> Found:
+        """The best boxes of one input, doubles suppressed, in pixels of the original."""
+        top, left = source.get("start", (0, 0))
+        window = boxes.new_tensor(source.get("window", (0, 0, *source["size"][::-1])))
+        boxes = boxes / source["scale"] + boxes.new_tensor([left, top] * 2)
+        boxes = boxes.clamp(window[:2].repeat(2), window[2:].repeat(2))
         # Of a model that has diverged: COCO's evaluation would take a box that is no number for a hit on anything.
         finite = boxes.isfinite().all(1) & scores.isfinite()
         boxes, scores, label = boxes[finite], scores[finite], label[finite]
@@ -126,9 +152,13 @@ class DetectionHead(Head):
             kept = batched_nms(boxes, scores, label, self.nms)
             boxes, scores, label = boxes[kept], scores[kept], label[kept]
         boxes, scores, label = boxes[:MAX_DETECTIONS], scores[:MAX_DETECTIONS], label[:MAX_DETECTIONS]
+        return Found(boxes.cpu().numpy(), scores.cpu().numpy(), label.cpu().numpy())
+
+    def _as_prediction(self, found: Found, source: dict[str, Any]) -> BoxPrediction:
+        found = found[:MAX_DETECTIONS]
         return BoxPrediction(
             image_id=source["image_id"],
-            boxes=boxes.cpu().numpy(),
-            scores=scores.cpu().numpy(),
-            category_ids=self.category_ids[label.cpu().numpy()],
+            boxes=found.boxes.astype(np.float32),
+            scores=found.scores.astype(np.float32),
+            category_ids=self.category_ids[found.labels],
         )

@@ -7,6 +7,7 @@ from ufo_ds.tasks.detection.examples import EvalTransform, TrainTransform, colla
 from ufo_ds.tasks.detection.head import DetectionHead
 from ufo_ds.tasks.detection.picture import example_picture, picture
 from ufo_ds.tasks.detection.score import BoxMetric, truth_of, write_section
+from ufo_ds.tasks.detection.views import ViewTransform
 from ufo_ds.tasks.task import Task
 
 
@@ -17,7 +18,7 @@ def make_metric(meta: TaskMeta) -> BoxMetric:
 
 TASK = Task(
     name="det", section="dec", score_key="mAP50",
-    train_transform=TrainTransform, eval_transform=EvalTransform, collate=collate, truth=truth_of,
-    head=DetectionHead, metric=make_metric, write_section=write_section, picture=picture,
+    train_transform=TrainTransform, eval_transform=EvalTransform, view_transform=ViewTransform, collate=collate,
+    truth=truth_of, head=DetectionHead, metric=make_metric, write_section=write_section, picture=picture,
     example_picture=example_picture,
 )  # fmt: skip

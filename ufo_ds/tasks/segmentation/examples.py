@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ufo_ds.data.batch import Batch, Example
 from ufo_ds.data.decode import DecodeError, EncodedImage, decode_mask
 from ufo_ds.data.pixels import GREY, jitter_colour, uniform
-from ufo_ds.data.resampling import largest_scale, stretch
+from ufo_ds.data.resampling import largest_scale, scaled, stretch
 from ufo_ds.data.schema import IGNORE_ID, RawSample, TaskMeta
 from ufo_ds.errors import UserError
 from ufo_ds.recipe import SegConfig
@@ -55,17 +55,17 @@ class TrainTransform:
 
 
 class EvalTransform:
-    """The whole image at its own size, or resized to `eval_size`. No target: the metric takes the mask
+    """The whole image at its own size, or resized to `eval_size`; times `scale`. No target: the metric takes the mask
     itself.
     """
 
-    def __init__(self, config: SegConfig, meta: TaskMeta) -> None:
-        self.size = tuple(config.eval_size) if config.eval_size else None
+    def __init__(self, config: SegConfig, meta: TaskMeta, scale: float = 1.0) -> None:
+        self.size, self.scale = tuple(config.eval_size) if config.eval_size else None, scale
 
     def __call__(self, raw: RawSample) -> Example:
         """`DecodeError` for broken bytes."""
         image = EncodedImage(raw.image)
-        size = self.size or image.size
+        size = scaled(self.size or image.size, self.scale)
         decoded, reduction = image.decode(largest_scale(image.size, size))
         return Example(stretch(decoded, image.size, size, reduction), None, _source(raw, image.size, size))
 

@@ -8,10 +8,12 @@ from torch import Tensor, nn
 
 from ufo_ds.data.batch import Batch
 from ufo_ds.data.schema import IGNORE_ID, TaskMeta
+from ufo_ds.data.views import ViewBatch
 from ufo_ds.model.pyramid import Pyramid
-from ufo_ds.recipe import SegConfig
+from ufo_ds.recipe import SegConfig, SegViews
 from ufo_ds.tasks.segmentation.score import MaskPrediction
-from ufo_ds.tasks.task import Features, Head, TrunkShape
+from ufo_ds.tasks.segmentation.views import mean_probabilities
+from ufo_ds.tasks.task import Features, FeaturesOf, Head, TrunkShape
 
 STRIDES = (4, 8, 16, 32)
 
@@ -64,6 +66,19 @@ class SegmentationHead(Head):
         return [
             MaskPrediction(source["file_name"], self._mask(one, features.input_size, source))
             for one, source in zip(logits, batch.sources, strict=True)
+        ]
+
+    def predict_views(self, features_of: FeaturesOf, views: ViewBatch, config: SegViews) -> list[MaskPrediction]:
+        """A mask of class ids at each sample's original size, by the mean of its views' probabilities."""
+
+        def probabilities(images: Tensor) -> Tensor:
+            features, (height, width) = features_of(images), images.shape[-2:]
+            logits = _resize(self.logits(features).float(), features.input_size)
+            return logits[..., :height, :width].softmax(1)
+
+        return [
+            MaskPrediction(source["file_name"], self.class_ids[mean.argmax(0).cpu().numpy()])
+            for mean, source in mean_probabilities(probabilities, views, config)
         ]
 
     def _mask(self, logits_KHW: Tensor, padded: tuple[int, int], source: dict) -> np.ndarray:

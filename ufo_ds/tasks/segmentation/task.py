@@ -7,6 +7,7 @@ from ufo_ds.tasks.segmentation.examples import EvalTransform, TrainTransform, co
 from ufo_ds.tasks.segmentation.head import SegmentationHead
 from ufo_ds.tasks.segmentation.picture import example_picture, picture
 from ufo_ds.tasks.segmentation.score import MaskMetric, encode, truth_of, write_section
+from ufo_ds.tasks.segmentation.views import ViewTransform
 from ufo_ds.tasks.task import Task
 
 
@@ -17,8 +18,8 @@ def make_metric(meta: TaskMeta) -> MaskMetric:
 
 TASK = Task(
     name="seg", section="seg", score_key="mIoU",
-    train_transform=TrainTransform, eval_transform=EvalTransform, collate=collate, truth=truth_of,
-    head=SegmentationHead, metric=make_metric, write_section=write_section, picture=picture,
+    train_transform=TrainTransform, eval_transform=EvalTransform, view_transform=ViewTransform, collate=collate,
+    truth=truth_of, head=SegmentationHead, metric=make_metric, write_section=write_section, picture=picture,
     example_picture=example_picture,
     pack=encode,
 )  # fmt: skip
