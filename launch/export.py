@@ -21,6 +21,9 @@ def parse_arguments() -> argparse.Namespace:
         "--run", required=True, type=Path, help="a run folder (its best weights) or a folder of weights"
     )
     parser.add_argument("--task", choices=("cls", "det", "seg"), help="one task only (default: all)")
+    parser.add_argument("--depth", type=int, help="only so many leading blocks (of a model trained elastic)")
+    parser.add_argument("--heads", type=int, help="only so many leading attention heads of each block")
+    parser.add_argument("--mlp", type=float, help="only this share of the hidden units, in (0, 1]")
     parser.add_argument("--out", required=True, type=Path, help="folder to write")
     parser.add_argument("--onnx", action="store_true", help="also write OUT/<task>.onnx (pip install 'ufo-ds[onnx]')")
     parser.add_argument("--opset", type=int, help=f"ONNX opset, 18 to 23 (default: {OPSET}); with --onnx")
@@ -34,16 +37,19 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    for name in ("images", "batch", "threads"):
+    for name in ("images", "batch", "threads", "depth", "heads"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: must be at least 1")
+    if arguments.mlp is not None and not 0 < arguments.mlp <= 1:
+        raise UserError(f"--mlp {arguments.mlp}: must be in (0, 1]")
     if arguments.opset and not arguments.onnx:
         raise UserError(f"--opset {arguments.opset}: only with --onnx")
     import torch
 
     from ufo_ds.data.folders import open_folder
     from ufo_ds.export import ImageSource, export
+    from ufo_ds.recipe import Width
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -52,6 +58,7 @@ def main() -> None:
         arguments.run,
         arguments.out,
         arguments.task,
+        size=Width(arguments.depth, arguments.heads, arguments.mlp),
         opset=(arguments.opset or OPSET) if arguments.onnx else None,
         images=ImageSource(folder, arguments.split, arguments.images),
         batch=arguments.batch,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ufo_ds.assembly import CONFIG, build_model, load_model, save_weights
+from ufo_ds.assembly import CONFIG, build_model, count_parameters, load_model, save_weights
 from ufo_ds.command_line import recipe_from
 from ufo_ds.data.folders import open_folder
 from ufo_ds.data.schema import TaskMeta
@@ -20,6 +20,7 @@ from ufo_ds.errors import UserError
 from ufo_ds.export import ImageSource, export, onnx_file, parity
 from ufo_ds.export.queries import is_tie
 from ufo_ds.prediction import predictions
+from ufo_ds.recipe import ElasticConfig, TaskBlocksConfig, TrunkConfig, Width
 from ufo_ds.training.evaluation import Evaluator
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent / "shards")]
@@ -73,10 +74,37 @@ def test_a_head_left_behind_still_says_how_the_input_is_padded(joint, tmp_path):
     again, _, _ = load_model(tmp_path / "cls")
     assert again.trunk.multiple == model.trunk.multiple == 32 and recipe.tasks.cls.size == (24, 40)
     config = json.loads((tmp_path / "cls" / CONFIG).read_text())
-    for multiple in (0, "16", 2**70):
-        (tmp_path / "cls" / CONFIG).write_text(json.dumps({**config, "multiple": multiple}))
-        with pytest.raises(UserError, match="key 'multiple' is "):
+    for multiple in (0, "many", 2**70):
+        config["trunk"]["multiple"] = multiple
+        (tmp_path / "cls" / CONFIG).write_text(json.dumps(config))
+        with pytest.raises(UserError, match=r"key 'trunk\.multiple'"):
             load_model(tmp_path / "cls")
+
+
+def test_a_routed_and_elastic_model_is_cut_to_a_task_and_a_size(joint, tmp_path, capsys):
+    shards, weights = joint
+    _, recipe, metas = load_model(weights)
+    recipe.trunk = TrunkConfig(
+        TaskBlocksConfig("last:1", "learned", "specific", "specific"),
+        elastic=ElasticConfig(depth=[recipe.model.depths], mlp=[0.5]),
+    )
+    torch.manual_seed(1)
+    model = build_model(recipe, metas).eval()
+    for parameter in model.trunk.own_parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    save_weights(model, recipe, metas, tmp_path / "routed")
+    images = ImageSource(open_folder(str(shards)), "val", 3)
+    for number, size in enumerate((Width(), Width(depth=recipe.model.depths, mlp=0.5))):
+        out = tmp_path / str(number)
+        for task, difference in export(tmp_path / "routed", out, "seg", size=size, images=images).items():
+            assert task == "seg" and difference <= 1e-6
+        small, _, _ = load_model(out)
+        assert not small.trunk.own_parameters() and small.trunk.settings.sliced == size
+    assert scores(tmp_path / "0", shards, "seg") == scores(tmp_path / "routed", shards, "seg")
+    assert count_parameters(load_model(tmp_path / "1")[0]) < count_parameters(load_model(tmp_path / "0")[0])
+    with pytest.raises(UserError, match=r"--heads 1: this trunk was not trained for it; .* trunk\.elastic\.heads"):
+        export(tmp_path / "routed", tmp_path / "no", "seg", size=Width(heads=1))
+    assert not (tmp_path / "no").exists()
 
 
 def test_onnx_of_the_outputs_with_any_batch(joint, tmp_path, capsys):

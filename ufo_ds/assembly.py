@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -141,7 +140,6 @@ def load_model(path: Path) -> tuple[JointModel, Recipe, dict[str, TaskMeta]]:
             "to different models"
         )
     model.load_state_dict(tensors)
-    model.trunk.multiple = math.lcm(model.trunk.multiple, _multiple_of(config, folder / CONFIG))
     return model.eval(), recipe, metas
 
 
@@ -247,14 +245,6 @@ def _recipe_of(config: dict[str, Any], path: Path) -> tuple[Recipe, dict[str, Ta
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{path}: key 'tasks.{name}': {shown(error, 100)}; export the weights again") from None
     return recipe, metas
-
-
-def _multiple_of(config: dict[str, Any], path: Path) -> int:
-    """What the input was padded to a multiple of, in pixels: of an export also for the heads that it left behind."""
-    multiple = config.get("multiple", 1)
-    if type(multiple) is not int or not 1 <= multiple <= 4096:
-        raise UserError(f"{path}: key 'multiple' is {shown(multiple)}: no number of pixels; export the weights again")
-    return multiple
 
 
 def _classes_of(items: Any) -> list[ClassInfo]:

@@ -69,8 +69,21 @@ def test_a_plan_speaks_of_every_part_and_of_the_passes_only_where_there_are_samp
     recipe = recipe_of("--tasks.names", "[cls, seg]", "--train.ema", "0.9")
     plan = make_plan(recipe, 4)
     text = as_text(plan, recipe, teraflops=100)
-    for part in ("trunk, shared", "head cls", "head seg", "moving average", "gradients, all-reduced", "24 images"):
+    for part in ("trunk, shared", "own of cls", "own of seg", "moving average", "gradients, all-reduced", "24 images"):
         assert part in text
-    assert "--data.shards tells" in text and "head det" not in text
+    assert "--data.shards tells" in text and "own of det" not in text
     values = json.loads(json.dumps(as_values(plan)))
     assert values["parameters"]["trunk"] == plan.sizes.shared and values["bytes"]["in_all"] == plan.bytes_at_peak
+
+
+def test_what_tasks_have_of_their_own_is_not_counted_as_shared():
+    plain = make_plan(recipe_of("--tasks.names", "[cls, seg]"), 2)
+    learned = ["--trunk.task_blocks.blocks", "last:1", "--trunk.task_blocks.ffn", "learned"]
+    plan = make_plan(recipe_of("--tasks.names", "[cls, seg]", *learned), 2)
+    ffn = 2 * 128 * 384 + 128 + 384  # of the toy recipe's trunk
+    assert plan.sizes.shared == plain.sizes.shared
+    assert {name: own - plain.sizes.own[name] for name, own in plan.sizes.own.items()} == {
+        "cls": ffn + 2, "seg": ffn + 2,
+    }  # fmt: skip
+    for name, task in plan.tasks.items():
+        assert task.cost.flops == plain.tasks[name].cost.flops, "a task costs one FFN, whichever"

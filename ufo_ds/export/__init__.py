@@ -6,6 +6,8 @@ All is written into a folder of its own, checked there against the model it come
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,19 +23,29 @@ from ufo_ds.export.part import part_of
 from ufo_ds.export.staging import Staging
 from ufo_ds.files import replace_file
 from ufo_ds.model.joint import JointModel
-from ufo_ds.recipe import Recipe
+from ufo_ds.recipe import Recipe, Width
 
 __all__ = ["TOLERANCE", "ImageSource", "export"]
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """The model before and after, and the folder that is being written."""
+    """The model before and after, the size of the trunk afterwards, and the folder that is being written."""
 
     joint: JointModel
     part: JointModel
+    size: Width
     recipe: Recipe
     staging: Path
+
+    @contextmanager
+    def at_size(self) -> Iterator[JointModel]:
+        """The joint model, which runs only the part of its trunk that is exported."""
+        whole, self.joint.trunk.width = self.joint.trunk.width, self.size
+        try:
+            yield self.joint
+        finally:
+            self.joint.trunk.width = whole
 
 
 def export(
@@ -41,6 +53,7 @@ def export(
     out: Path,
     task: str | None = None,
     *,
+    size: Width | None = None,
     opset: int | None = None,
     images: ImageSource | None = None,
     batch: int = 2,
@@ -50,7 +63,8 @@ def export(
     Args:
         source: a run, an export or a folder of weights.
         out: folder to write; not the source itself. What an earlier export left there is replaced.
-        task: one task's head only; None: all of them.
+        task: one task's path only; None: all of them.
+        size: leading part of the trunk that is written; None: all of it.
         opset: also write `out/<task>.onnx` of this ONNX opset; None: no ONNX.
         images: what the outputs are compared on; None: noise.
         batch: images at a time in the comparison.
@@ -73,10 +87,10 @@ def export(
     names = [task] if task else list(metas)
     images = images or ImageSource()
     with Staging(out) as staging:
-        part = part_of(joint, task)
-        save_weights(part, recipe, {name: metas[name] for name in names}, staging, {"multiple": joint.trunk.multiple})
+        part = part_of(joint, task, size or Width())
+        save_weights(part, recipe, {name: metas[name] for name in names}, staging)
         again, _, _ = load_model(staging)
-        pair = _Pair(joint, again, recipe, staging)
+        pair = _Pair(joint, again, size or Width(), recipe, staging)
         found = {name: images.take(name, recipe, metas[name]) for name in names}
         differences = {name: _check_weights(pair, name, found[name], batch, folder) for name in names}
         if opset is not None:
@@ -88,7 +102,8 @@ def export(
 
 
 def _check_weights(pair: _Pair, name: str, images: Images, batch: int, folder: Path) -> float:
-    difference = parity.largest_difference(pair.joint, pair.part, name, images.pixels, batch)
+    with pair.at_size() as joint:
+        difference = parity.largest_difference(joint, pair.part, name, images.pixels, batch)
     print(f"parity {name}: largest difference {difference:.2e} (allowed {TOLERANCE:.0e}) on {images.what}")
     if not difference <= TOLERANCE:
         raise UserError(f"--out: the {name} outputs of the export differ by {difference:.2e} from those of {folder}; "
@@ -103,7 +118,8 @@ def _add_onnx(pair: _Pair, found: dict[str, Images], opset: int, batch: int) -> 
         file = pair.staging / f"{name}.onnx"
         print(f"writing {file.name}, opset {opset}: some 10 to 60 seconds", flush=True)
         described[name] = onnx_file.write(pair.part, name, images.pixels.shape[-2:], opset, file)
-        parity.check_onnx(pair.joint, name, file, images, batch)
+        with pair.at_size() as joint:
+            parity.check_onnx(joint, name, file, images, batch)
     config = json.loads((pair.staging / CONFIG).read_text())
     replace_file(pair.staging / CONFIG, json.dumps({**config, "onnx": described}, indent=1))
 

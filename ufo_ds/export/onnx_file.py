@@ -27,10 +27,10 @@ class _Network(nn.Module):
 
     def __init__(self, model: JointModel, task: str) -> None:
         super().__init__()
-        self.trunk, self.head = model.trunk, model.heads[task]
+        self.trunk, self.head, self.task = model.trunk, model.heads[task], task
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.head.raw(self.trunk(images)).values())
+        return tuple(self.head.raw(self.trunk(images, self.task)).values())
 
 
 def require(opset: int) -> None:

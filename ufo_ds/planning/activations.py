@@ -18,7 +18,7 @@ from ufo_ds.model.features import Features
 from ufo_ds.model.joint import JointModel
 from ufo_ds.model.trunk import Trunk
 from ufo_ds.planning.counting import CostCounter
-from ufo_ds.recipe import Recipe
+from ufo_ds.recipe import ElasticConfig, Recipe, TrunkConfig
 from ufo_ds.tasks import get_task
 
 BOXES = 8
@@ -44,7 +44,7 @@ def fake_model(recipe: Recipe, metas: Mapping[str, TaskMeta], fake: FakeTensorMo
     """The recipe's model, all fake but for the detection head: shapes without numbers, and without their memory."""
     config = dataclasses.replace(recipe.model, pretrained=False, pretrained_file=None)
     with torch.device("meta"):
-        trunk = Trunk(config)
+        trunk = Trunk(config, list(metas), _settled(recipe.trunk))
         heads = {name: _head(recipe, name, meta, trunk) for name, meta in metas.items() if name != "det"}
     with fake:
         for part in (trunk, *heads.values()):
@@ -52,6 +52,13 @@ def fake_model(recipe: Recipe, metas: Mapping[str, TaskMeta], fake: FakeTensorMo
     if "det" in metas:
         heads["det"] = _head(recipe, "det", metas["det"], trunk)
     return JointModel(trunk, {name: heads[name] for name in metas})
+
+
+def _settled(config: TrunkConfig) -> TrunkConfig:
+    """The whole trunk, every task on a way of its own: what is learned costs the same whichever way it takes."""
+    blocks = config.task_blocks
+    kinds = {name: "specific" for name in ("ffn", "attention") if getattr(blocks, name) == "learned"}
+    return dataclasses.replace(config, task_blocks=dataclasses.replace(blocks, **kinds), elastic=ElasticConfig())
 
 
 def _head(recipe: Recipe, name: str, meta: TaskMeta, trunk: Trunk) -> nn.Module:
@@ -90,7 +97,7 @@ def _detection_peak(
     """Bytes at the worst moment: in the head, beside what the trunk keeps, or in the trunk's backward."""
     with fake:
         images = torch.empty(count, 3, height, width, dtype=torch.uint8)
-        features = passes.forward(lambda: model.trunk(images))
+        features = passes.forward(lambda: model.trunk(images, "det"))
         kept, shapes, size = passes.counter.live, [tuple(one.shape) for one in features.maps], features.input_size
         loss = passes.forward(lambda: _joined(features.maps))
         features = None  # as in training, where by then only the graph holds them

@@ -15,7 +15,7 @@ class Sizes:
 
     Attributes:
         shared: of the trunk, in all tasks' hands.
-        own: of each task alone (its head), by task.
+        own: of each task alone (its head, its copies of blocks), by task.
     """
 
     shared: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ufo_ds.assembly import count_parameters, read_metas
 from ufo_ds.data.schema import ClassInfo, TaskMeta
+from ufo_ds.model.joint import JointModel
+from ufo_ds.model.trunk import Trunk
 from ufo_ds.planning.activations import MicroBatchCost, fake_model, micro_batch_cost
 from ufo_ds.planning.memory import Engine, Sizes, at_the_peak, held, traffic, zero_settings
 from ufo_ds.recipe import Recipe
@@ -88,7 +91,7 @@ def make_plan(recipe: Recipe, ranks: int, say: Callable[[str], None] = lambda te
     say("building the model without its numbers")
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     model = fake_model(recipe, metas, fake)
-    sizes = Sizes(count_parameters(model.trunk), {name: count_parameters(model.heads[name]) for name in metas})
+    sizes = _sizes(recipe, model)
     bucket, overlap = zero_settings(settings)
     offload = offload_device(settings) == "cpu"
     engine = Engine(
@@ -118,6 +121,16 @@ def make_plan(recipe: Recipe, ranks: int, say: Callable[[str], None] = lambda te
         {name: _task_plan(recipe, name, meta, costs[name], ranks) for name, meta in metas.items()},
         recipe.train.steps or (steps_of(recipe, metas, ranks) if recipe.data.shards else None),
     )
+
+
+def _sizes(recipe: Recipe, model: JointModel) -> Sizes:
+    """Parameters that all tasks share, and each task's own: its head and its copies of blocks."""
+    config = dataclasses.replace(recipe.model, pretrained=False, pretrained_file=None)
+    with torch.device("meta"):
+        trunk = Trunk(config, list(model.heads), recipe.trunk)
+    own = sum(parameter.numel() for parameter in trunk.own_parameters())
+    heads = {name: count_parameters(head) + own // len(model.heads) for name, head in model.heads.items()}
+    return Sizes(count_parameters(trunk) - own, heads)
 
 
 def _challenge(recipe: Recipe) -> dict[str, TaskMeta]:

@@ -26,7 +26,7 @@ def as_values(plan: Plan) -> dict[str, Any]:
     """Nested plain values, bytes and counts."""
     return {
         "ranks": plan.engine.ranks,
-        "parameters": {"trunk": plan.sizes.shared, **{f"head {name}": n for name, n in plan.sizes.own.items()}},
+        "parameters": {"trunk": plan.sizes.shared, **{f"own of {name}": n for name, n in plan.sizes.own.items()}},
         "bytes": {"held": plan.held, "moment": plan.moment, "peak": plan.peak, "in_all": plan.bytes_at_peak},
         "traffic": plan.traffic,
         "flops": {name: task.cost.flops for name, task in plan.tasks.items()},
@@ -39,7 +39,7 @@ def _parameters(plan: Plan) -> Iterator[str]:
     yield "parameters"
     yield _row("trunk, shared", f"{plan.sizes.shared / 1e6:,.2f} M")
     for name, count in plan.sizes.own.items():
-        yield _row(f"head {name}", f"{count / 1e6:,.2f} M")
+        yield _row(f"own of {name} (head, blocks)", f"{count / 1e6:,.2f} M")
     yield _row("in all", f"{plan.sizes.all / 1e6:,.2f} M")
 
 
