@@ -22,6 +22,16 @@ CASES = {
     "evaluate: truth": (["launch/evaluate.py", "sound.json", "--cls-gt", "deep.json"], "deep.json: line 1: "),
     "export": (["launch/export.py", "--run", "broken", "--out", "out"], "broken/config.json: "),
     "export: opset": (["launch/export.py", "--run", "broken", "--out", "out", "--opset", "20"], "only with --onnx"),
+    "export: size": (["launch/export.py", "--run", "broken", "--out", "out", "--mlp", "0"], "--mlp 0.0: must be in (0"),
+    "plan": (["launch/plan.py", "--config", "recipe.yaml", "--gpus", "0"], "--gpus 0: must be at least 1"),
+    "plan: shards": (
+        ["launch/plan.py", "--config", "recipe.yaml", "--data.shards", "broken_shards"],
+        "broken_shards/cls/meta.json: cannot be read (",
+    ),
+    "preview": (
+        ["launch/preview.py", "--config", "recipe.yaml", "--out", "sheet.jpg"],
+        "key 'data.shards' is not set",
+    ),
     "report": (["launch/report.py", "--run", "absent"], "absent: no such run directory"),
     "report: scores": (["launch/report.py", "--run", "run0", "--scores", "deep.json"], "deep.json: cannot be read ("),
     "build": (["shards/build.py", "--raw", "absent", "--out", "out"], "absent: no such folder; it must hold"),
