@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from ranks import start
 from tables import header, line
 
 SMALL_BUCKETS = "{zero_optimization: {stage: 2, overlap_comm: false, reduce_bucket_size: 2000000}}"
@@ -41,6 +41,7 @@ def main() -> None:
     if arguments.worker:
         work(json.loads(arguments.worker))
         return
+    os.environ["DS_ACCELERATOR"] = "cpu"
     with tempfile.TemporaryDirectory() as folder:
         for script in (["toy.py", "--out", "raw", "--images", "48"], ["build.py", "--raw", "raw", "--out", "shards"]):
             subprocess.run([sys.executable, ROOT / "shards" / script[0], *script[1:]], cwd=folder, check=True)
@@ -59,7 +60,7 @@ def compare(name: str, options: dict, world: int, folder: str) -> None:
     command = [sys.executable, ROOT / "launch/plan.py", *words, "--gpus", str(world), "--json", out]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     planned = json.loads(Path(out).read_text())["bytes"]
-    measured = start({"words": words, "run": f"{folder}/{abs(hash((name, world)))}"}, world)
+    measured = start(__file__, {"words": words, "run": f"{folder}/{abs(hash((name, world)))}"}, world)
     held, peak = sum(planned["held"].values()), sum(planned["peak"].values())
     for part, one, other in (
         ("held between steps", held, measured["held"]),
@@ -67,24 +68,6 @@ def compare(name: str, options: dict, world: int, folder: str) -> None:
         ("in all", held + peak, measured["held"] + measured["peak"]),
     ):
         line(name, world, part, f"{one / 2**20:.1f} MiB", f"{other / 2**20:.1f} MiB", f"{one / other:.3f}")
-
-
-def start(task: dict, world: int) -> dict:
-    """Run `work(task)` on so many ranks. Returns what rank 0 found."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    processes = []
-    for rank in range(world):
-        here = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world),
-                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "DS_ACCELERATOR": "cpu"}  # fmt: skip
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        command = [sys.executable, __file__, "--worker", json.dumps(task)]
-        processes.append(subprocess.Popen(command, env={**os.environ, **here}, **pipes))
-    outputs = [process.communicate() for process in processes]
-    if any(process.returncode for process in processes):
-        raise SystemExit(f"{task} failed on {world} rank(s):\n{outputs[0][1][-3000:]}")
-    return json.loads(outputs[0][0].split("RESULT ")[1].splitlines()[0])
 
 
 def work(task: dict) -> None:

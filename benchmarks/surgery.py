@@ -11,9 +11,7 @@ import argparse
 import json
 import os
 import resource
-import socket
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from ranks import start
 from tables import header, line
 
 PARTS = ("steps", "engines", "memory")
@@ -65,7 +64,7 @@ def steps(arguments: argparse.Namespace) -> list[dict]:
                     "repeats": 3 if arguments.quick else arguments.repeats,
                     "precision": "bf16" if cuda else "fp32",
                 }  # fmt: skip
-                row = {**task, "world": world, **start(task, world)}
+                row = {**task, "world": world, **start(__file__, task, world)}
                 rows.append(row)
                 line(
                     trunk, world, "yes" if checkpointing else "no", row["batch"], f"{row['plain']:.3f} s",
@@ -84,9 +83,9 @@ def engines(arguments: argparse.Namespace) -> list[dict]:
     for tasks in (3, 8):
         task = {"kind": "engines", "trunk": trunk, "checkpointing": False, "tasks": tasks, "batch": 4,
                 "repeats": 3 if arguments.quick else arguments.repeats}  # fmt: skip
-        times = start(task, 1)["seconds"]
+        times = start(__file__, task, 1)["seconds"]
         names = list(times)
-        peaks = {name: start({**task, "kind": "peak", "engine": name}, 1)["mib"] for name in names}
+        peaks = {name: start(__file__, {**task, "kind": "peak", "engine": name}, 1)["mib"] for name in names}
         header(f"T = {tasks}, {trunk}, batch {task['batch']} a task", "step", "ratio", "memory growth", "ratio")
         for name in names:
             rows.append({"tasks": tasks, "engine": name, "seconds": times[name], "peak_mib": peaks[name]})
@@ -106,8 +105,8 @@ def memory(arguments: argparse.Namespace) -> list[dict]:
     for trunk in ["vit_tiny_patch16_224"] if arguments.quick else ["vit_small_patch16_224", "vit_base_patch16_224"]:
         for world in (1, 2):
             task = {"kind": "peak", "trunk": trunk, "checkpointing": False, "tasks": 3, "batch": 8, "repeats": 1}
-            plain = start({**task, "engine": "plain sum on ZeRO-2"}, world)
-            surgery = start({**task, "engine": "ours on ZeRO-2"}, world)
+            plain = start(__file__, {**task, "engine": "plain sum on ZeRO-2"}, world)
+            surgery = start(__file__, {**task, "engine": "ours on ZeRO-2"}, world)
             row = {
                 "trunk": trunk, "world": world, "plain_mib": plain["mib"], "surgery_mib": surgery["mib"],
                 "more_mib": (surgery["counted"] - plain["counted"]) / 2**20,
@@ -120,24 +119,6 @@ def memory(arguments: argparse.Namespace) -> list[dict]:
                 f"{row['allowed_mib']:.1f} MiB",
             )  # fmt: skip
     return rows
-
-
-def start(task: dict, world: int) -> dict:
-    """Run `work(task)` on so many ranks of this machine. Returns what rank 0 found."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    processes = []
-    for rank in range(world):
-        here = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world),
-                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # fmt: skip
-        command = [sys.executable, __file__, "--worker", json.dumps(task)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        processes.append(subprocess.Popen(command, env={**os.environ, **here}, **pipes))
-    outputs = [process.communicate() for process in processes]
-    if any(process.returncode for process in processes):
-        raise SystemExit(f"{task} failed on {world} rank(s):\n{outputs[0][1][-3000:]}")
-    return json.loads(outputs[0][0].split("RESULT ")[1])
 
 
 # ---- in a rank ----
