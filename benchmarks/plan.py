@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from allocations import allocated
 from ranks import start
 from tables import header, line
 
@@ -72,8 +73,6 @@ def compare(name: str, options: dict, world: int, folder: str) -> None:
 
 def work(task: dict) -> None:
     """Two steps to warm up, two under the profiler; what is held is counted from the engine's own tensors."""
-    from torch.profiler import ProfilerActivity, profile
-
     from ufo_ds.command_line import parse_recipe
     from ufo_ds.training.loop import backward_all
     from ufo_ds.training.session import open_session
@@ -90,14 +89,7 @@ def work(task: dict) -> None:
 
     for number in (1, 2):
         step(number)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        for number in (3, 4):
-            step(number)
-    level = peak = 0
-    events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        level += event.nbytes()
-        peak = max(peak, level)
+    peak = allocated(lambda: [step(number) for number in (3, 4)])
     if session.ranks.first:
         print("RESULT " + json.dumps({"held": held(session), "peak": peak}), flush=True)
     session.close(failed=False)

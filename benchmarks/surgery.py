@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from allocations import allocated
 from ranks import start
 from tables import header, line
 
@@ -213,30 +214,19 @@ def work_peak(task: dict, ranks, device) -> dict:
     from surgery_engines import ENGINES
 
     engine = ENGINES[task["engine"]](*_setting(task, ranks.rank, device))
+
+    def two_steps() -> None:
+        engine.step()
+        engine.step()
+
     before = _resident()
-    engine.step()
-    engine.step()
+    two_steps()
     growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
     zero = "ZeRO" in task["engine"]
     # The profiler misses a deallocation now and then, which only ever adds.
-    counted = min(_allocated(engine) for _ in range(3)) if zero else 0
+    counted = min(allocated(two_steps) for _ in range(3)) if zero else 0
     partition = sum(p.numel() for p in engine.engine.module.parameters()) // ranks.world if zero else 0
     return {"mib": growth, "counted": counted, "partition": partition}
-
-
-def _allocated(engine) -> int:
-    """Peak of the bytes allocated over two steps."""
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        engine.step()
-        engine.step()
-    events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
-    level = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        level += event.nbytes()
-        peak = max(peak, level)
-    return peak
 
 
 def _resident() -> float:

@@ -1,8 +1,9 @@
 import json
+import sys
+from pathlib import Path
 
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 from ufo_ds.assembly import build_model
 from ufo_ds.command_line import ROOT, parse_recipe
@@ -11,6 +12,10 @@ from ufo_ds.planning.counting import CostCounter
 from ufo_ds.planning.memory import Engine, Sizes, at_the_peak, held, traffic
 from ufo_ds.planning.plan import _challenge, make_plan
 from ufo_ds.planning.text import as_text, as_values
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from allocations import allocated
 
 
 def recipe_of(*more):
@@ -39,15 +44,13 @@ def test_planned_activations_are_what_a_real_pass_allocates(checkpointing, preci
         parameter.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", None))
     for name, task in plan.tasks.items():
         batch = planned_batch(name, *task.cost.images)
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+
+        def both_ways(batch=batch):
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
                 loss = model(batch)["loss"]
             loss.backward()
-        level = peak = 0
-        events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
-        for event in sorted(events, key=lambda event: event.start_ns()):
-            level += event.nbytes()
-            peak = max(peak, level)
+
+        peak = allocated(both_ways)
         assert task.cost.peak == pytest.approx(peak, rel=0.10), name
 
 
