@@ -12,9 +12,9 @@ import numpy as np
 from shards.image_check import UnfitError, check_boxes, check_image, check_mask
 from shards.layouts import Boxes
 from shards.layouts.coco import is_count, is_finite
-from shards.layouts.files import IMAGE_EXTENSIONS, MAX_FILE_BYTES
+from shards.layouts.files import MAX_FILE_BYTES
 from ufo_ds.data.decode import DecodeError, decode_label, decode_mask
-from ufo_ds.data.schema import IGNORE_ID, Member, label_extension
+from ufo_ds.data.schema import IGNORE_ID, IMAGE_EXTENSIONS, Member, label_extension
 from ufo_ds.errors import shown
 
 _MASK_IDS = 256

@@ -83,7 +83,7 @@ def plan_masks(
             faults[name] = f"no mask {Path(name).stem}{tail}.png"
         else:
             samples[name] = Sample(image, label_of(masks.images[mask]))
-    stems = {Path(name).stem + tail for name in (*folder.images, *folder.rejected)}
+    stems = {Path(name).stem + tail for name in folder.names}
     unmatched = [Unmatched(name, "no such image file") for stem, name in by_stem.items() if stem not in stems]
     unmatched += [Unmatched(entry.file, entry.reason) for entry in masks.rejected.values()]
     return plan_folder(folder, samples, faults, True, unmatched)

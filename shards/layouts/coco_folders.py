@@ -127,7 +127,7 @@ def _gather(raw: Path, base: Path, files: dict[str, CocoFile]) -> Folder:
     folder = Folder(base, deep=True)
     tops = {name.partition("/")[0] for coco in files.values() for name in coco.boxes if "/" in name}
     jsons = {coco.path for coco in files.values()}
-    for name in [*folder.images, *folder.rejected]:
+    for name in folder.names:
         elsewhere = base == raw and "/" in name and name.partition("/")[0] not in tops
         paper = base == raw and "/" not in name and name in folder.rejected
         if elsewhere or paper or base / name in jsons:
@@ -142,6 +142,5 @@ def _unlisted_test(raw: Path) -> SplitPlan | None:
     for path in [*folders, *sorted(raw.glob("test20[0-9][0-9]"))]:
         if path.is_dir():
             folder = Folder(path)
-            names = sorted((*folder.images, *folder.rejected))
-            return Pool(folder).take("test", {name: Boxes(n) for n, name in enumerate(names, 1)}, labelled=False)
+            return Pool(folder).take("test", {name: Boxes(n) for n, name in enumerate(folder.names, 1)}, labelled=False)
     return None

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from shards.layouts import Source
-from ufo_ds.data.schema import ClassInfo, Rejection, is_inside
+from ufo_ds.data.schema import IMAGE_EXTENSIONS, ClassInfo, Rejection, is_inside
 from ufo_ds.errors import UserError, shown
 from ufo_ds.files import read_text
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "webp")
 MAX_FILE_BYTES = 256 * 2**20
 """A larger image file is rejected unread."""
 
@@ -47,6 +46,11 @@ class Folder:
         """Move an entry to the rejected ones."""
         self.images.pop(name, None)
         self.rejected[name] = Rejection(name, reason)
+
+    @property
+    def names(self) -> list[str]:
+        """Of all its entries, usable or not, ascending."""
+        return sorted((*self.images, *self.rejected))
 
     def __contains__(self, name: str) -> bool:
         return name in self.images or name in self.rejected

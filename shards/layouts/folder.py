@@ -50,7 +50,7 @@ def _class_of(name: str) -> str:
 def _named_by_folders(folders: dict[str, Folder]) -> list[ClassInfo]:
     """The folders of train and val that are not empty, sorted by name: ids count from 0."""
     labelled = [folder for split, folder in folders.items() if split != "test"]
-    names = {_class_of(name) for folder in labelled for name in (*folder.images, *folder.rejected)} - {""}
+    names = {_class_of(name) for folder in labelled for name in folder.names} - {""}
     for name in names:
         if not name.isprintable():
             raise UserError(f"{name!r}: the name of a class folder must be printable text in UTF-8; rename it")
@@ -59,12 +59,12 @@ def _named_by_folders(folders: dict[str, Folder]) -> list[ClassInfo]:
 
 def _plan_split(split: str, folder: Folder, classes: list[ClassInfo]) -> SplitPlan:
     ids = {item.name: item.id for item in classes}
-    pool, found = Pool(folder), {name: _class_of(name) for name in (*folder.images, *folder.rejected)}
+    pool, found = Pool(folder), {name: _class_of(name) for name in folder.names}
     if split == "test" and not {found[name] for name in folder.images} <= set(ids):
-        plan = pool.take(split, dict.fromkeys(sorted(found)), labelled=False)
+        plan = pool.take(split, dict.fromkeys(found), labelled=False)
     else:
         faults = {name: _fault(top) for name, top in found.items() if top not in ids}
-        plan = pool.take(split, {name: ids.get(found[name]) for name in sorted(found)}, faults)
+        plan = pool.take(split, {name: ids.get(found[name]) for name in found}, faults)
     return plan
 
 

@@ -58,14 +58,14 @@ def _mask_folder(images: Path) -> Path:
 def _plan_split(split: str, images: Folder, masks: Folder | None, classes: MaskClasses) -> SplitPlan:
     pool = Pool(images)
     if masks is None and split == "test":
-        return pool.take(split, dict.fromkeys(sorted((*images.images, *images.rejected))), labelled=False)
+        return pool.take(split, dict.fromkeys(images.names), labelled=False)
     if masks is None:
         raise UserError(f"{_mask_folder(images.path)}: no such folder; it must hold the masks of {images.path}")
     by_stem = {stem_of(name): name for name in masks.images}
     refused = {stem_of(name): f"mask {name}: {entry.reason}" for name, entry in masks.rejected.items()}
     labels: dict[str, CodedMask | None] = {}
     faults: dict[str, str] = {}
-    for name in sorted((*images.images, *images.rejected)):
+    for name in images.names:
         stem = stem_of(name)
         labels[name] = classes.coded(masks.images[by_stem[stem]]) if stem in by_stem else None
         if stem not in by_stem:

@@ -136,7 +136,7 @@ def _compare_ids(folder: Folder, faults: dict[str, str]) -> list[Unmatched]:
     for name in folder.images:
         if Path(name).stem not in listed:
             faults.setdefault(name, f"not listed in {place}")
-    stems = {Path(name).stem for name in (*folder.images, *folder.rejected)}
+    stems = {Path(name).stem for name in folder.names}
     return [
         Unmatched(f"{place}:{number} {name}", "no such image file")
         for name, number in listed.items()

@@ -12,11 +12,11 @@ from xml.etree.ElementTree import Element
 
 from shards.layouts import Boxes, SplitPlan, TaskPlan
 from shards.layouts.coco import is_finite
-from shards.layouts.files import IMAGE_EXTENSIONS, Folder, plain_name, read_class_names, read_lines, stem_of
+from shards.layouts.files import Folder, plain_name, read_class_names, read_lines, stem_of
 from shards.layouts.pool import Pool
 from shards.layouts.safe_xml import read_xml
 from shards.layouts.splits import add_notes, hold_out, unwrap
-from ufo_ds.data.schema import ClassInfo, Unmatched
+from ufo_ds.data.schema import IMAGE_EXTENSIONS, ClassInfo, Unmatched
 from ufo_ds.errors import UserError, shown
 
 EXPECTS = "the folders Annotations/ and JPEGImages/ of Pascal VOC, and its lists in ImageSets/Main/"

@@ -75,7 +75,7 @@ def _plan_split(raw: Path, split: str, images: Path, classes: list[ClassInfo]) -
         forget_papers(folder)
         for name in texts:
             folder.rejected.pop(name, None)
-    names = sorted((*folder.images, *folder.rejected))
+    names = folder.names
     labelled = bool(texts)
     if not labelled and split != "test":
         raise UserError(f"{labels_at}: no label file here; it must hold a text file of boxes for images of {images}")

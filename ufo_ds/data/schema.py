@@ -19,9 +19,9 @@ from ufo_ds.errors import UserError, reason_of, shown
 from ufo_ds.files import read_text, replace_file
 
 __all__ = [
-    "FORMAT", "IGNORE_ID", "META_NAME", "SPLITS", "TASKS", "ClassInfo", "Member", "RawSample", "Rejection",
-    "ShardInfo", "SplitMeta", "TaskMeta", "Unmatched", "escape_stem", "file_name_of", "is_inside", "label_extension",
-    "read_index", "unescape_key", "write_index",
+    "FORMAT", "IGNORE_ID", "IMAGE_EXTENSIONS", "META_NAME", "SPLITS", "TASKS", "ClassInfo", "Member", "RawSample",
+    "Rejection", "ShardInfo", "SplitMeta", "TaskMeta", "Unmatched", "escape_stem", "file_name_of", "is_inside",
+    "label_extension", "read_index", "unescape_key", "write_index",
 ]  # fmt: skip
 
 TASKS = ("cls", "det", "seg")
@@ -29,6 +29,7 @@ SPLITS = ("train", "val", "test")
 FORMAT = 1
 """Version of `meta.json` and of what stands in the shards."""
 META_NAME = "meta.json"
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "webp")
 IGNORE_ID = 255
 """Mask value of the pixels that count neither in the loss nor in the score."""
 
@@ -62,7 +63,7 @@ def is_inside(name: str) -> bool:
 
 def label_extension(task: str, extensions: Container[str]) -> str:
     """Extension of the label of a sample whose members have these, lower-case; `mask.png` beside a PNG image."""
-    if task == "seg" and not any(ext in extensions for ext in ("jpg", "jpeg", "bmp", "webp")):
+    if task == "seg" and not any(ext in extensions for ext in IMAGE_EXTENSIONS if ext != "png"):
         return "mask.png"
     return {"cls": "cls", "det": "json", "seg": "png"}[task]
 
