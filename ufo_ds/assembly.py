@@ -22,6 +22,7 @@ from ufo_ds.model.joint import JointModel
 from ufo_ds.model.trunk import Trunk
 from ufo_ds.recipe import Recipe
 from ufo_ds.tasks import get_task
+from ufo_ds.tasks.task import Head
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT = 1
@@ -59,8 +60,12 @@ def shards_folder(recipe: Recipe) -> LocalFolder | RemoteFolder:
 def build_model(recipe: Recipe, metas: Mapping[str, TaskMeta]) -> JointModel:
     """A new model of the recipe, with a head for each task of `metas`."""
     trunk = Trunk(recipe.model, list(metas), recipe.trunk)
-    heads = {name: get_task(name).head(getattr(recipe.tasks, name), meta, trunk.shape) for name, meta in metas.items()}
-    return JointModel(trunk, heads)
+    return JointModel(trunk, {name: build_head(recipe, meta, trunk) for name, meta in metas.items()})
+
+
+def build_head(recipe: Recipe, meta: TaskMeta, trunk: Trunk) -> Head:
+    """A new head of the recipe for a task and its classes."""
+    return get_task(meta.task).head(getattr(recipe.tasks, meta.task), meta, trunk.shape)
 
 
 def save_weights(

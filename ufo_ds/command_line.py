@@ -56,17 +56,11 @@ def parse_recipe(
     """
     parser = _make_parser(parser_options, own)
     own_keys = {"config", "deepspeed_config", *_names_of(own)}
-    try:
-        for key in _option_keys(argv):
-            _check_key(key, "the command line", {*recipe_keys(), *own_keys})
-        arguments = parser.parse_args(list(argv), defaults=True)
-        overrides = parser.parse_args(list(argv), defaults=False)
-    except ArgumentError as error:
-        raise UserError(_one_line(str(error))) from None
+    arguments, given = _parse(parser, argv, {*recipe_keys(), *own_keys})
     values: dict[str, Any] = base(arguments) if base else {}
     for path in arguments.config:
         _merge(values, _read_recipe_file(path, parser))
-    _merge(values, {key: value for key, value in overrides.as_dict().items() if key not in own_keys})
+    _merge(values, {key: value for key, value in given.items() if key not in own_keys})
     if arguments.deepspeed_config:
         values["deepspeed"] = arguments.deepspeed_config
     return _resolve(values, parser, "the command line"), arguments
@@ -95,15 +89,20 @@ def parse_section(
     parser = _start_parser(parser_options, own)
     parser.add_class_arguments(typing.get_type_hints(Recipe)[section], section, as_group=True)
     known = {key for key in recipe_keys() if key.split(".")[0] == section} | _names_of(own)
+    arguments, given = _parse(parser, argv, known)
+    values = given.get(section) or {}
+    recipe_from({section: values}, "the command line")
+    return values, arguments
+
+
+def _parse(parser: Any, argv: Sequence[str], known: set[str]) -> tuple[Any, dict[str, Any]]:
+    """A command line of `known` keys: everything with its defaults, and what was given, nested. Raises `UserError`."""
     try:
         for key in _option_keys(argv):
             _check_key(key, "the command line", known)
-        arguments = parser.parse_args(list(argv), defaults=True)
-        given = parser.parse_args(list(argv), defaults=False).as_dict().get(section) or {}
+        return parser.parse_args(list(argv), defaults=True), parser.parse_args(list(argv), defaults=False).as_dict()
     except ArgumentError as error:
         raise UserError(_one_line(str(error))) from None
-    recipe_from({section: given}, "the command line")
-    return given, arguments
 
 
 def override_section(current: Any, section: str, given: dict[str, Any]) -> Any:

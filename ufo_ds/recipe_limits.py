@@ -9,7 +9,16 @@ import re
 from typing import Any
 
 from ufo_ds.errors import UserError, shown
-from ufo_ds.recipe import ClsConfig, DetConfig, PredictionConfig, Recipe, SegConfig, SurgeryConfig, TrunkConfig
+from ufo_ds.recipe import (
+    ClsConfig,
+    DetConfig,
+    ElasticConfig,
+    PredictionConfig,
+    Recipe,
+    SegConfig,
+    SurgeryConfig,
+    TrunkConfig,
+)
 
 MIN_SIDE, MAX_SIDE = 16, 2**14
 """Pixels of a side of the network's input; channels of a pyramid at most."""
@@ -119,17 +128,16 @@ def _check_trunk(config: TrunkConfig, depths: int) -> None:
     _require("trunk.multiple", config.multiple, 0 < config.multiple <= MAX_SIDE, f"1 to {MAX_SIDE} pixels")
     elastic = config.elastic
     _require("trunk.elastic.full", elastic.full, 0 < elastic.full <= 1, "in (0, 1]")
-    sliced = config.sliced
-    _check_size("trunk.elastic", elastic.depth, elastic.heads, elastic.mlp, depths)
-    one = ([] if value is None else [value] for value in (sliced.depth, sliced.heads, sliced.mlp))
-    _check_size("trunk.sliced", *one, depths)
+    _check_sizes("trunk.elastic", elastic, depths)
+    _check_sizes("trunk.sliced", config.sliced.as_choices(), depths)
 
 
-def _check_size(key: str, depth: list[int], heads: list[int], mlp: list[float], depths: int) -> None:
+def _check_sizes(key: str, sizes: ElasticConfig, depths: int) -> None:
     remedy = f"at least {depths}, as many blocks as heads see depths of (model.depths)"
-    _require(f"{key}.depth", depth, all(value >= depths for value in depth), remedy)
-    _require(f"{key}.heads", heads, all(value > 0 for value in heads), "at least 1")
-    _require(f"{key}.mlp", mlp, all(0 < value <= 1 for value in mlp), "in (0, 1], a share of the hidden units")
+    _require(f"{key}.depth", sizes.depth, all(value >= depths for value in sizes.depth), remedy)
+    _require(f"{key}.heads", sizes.heads, all(value > 0 for value in sizes.heads), "at least 1")
+    _require(f"{key}.mlp", sizes.mlp, all(0 < value <= 1 for value in sizes.mlp),
+             "in (0, 1], a share of the hidden units")
 
 
 def _check_prediction(config: PredictionConfig) -> None:

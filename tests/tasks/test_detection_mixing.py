@@ -208,8 +208,8 @@ class Labels:
     def __len__(self):
         return len(self.labels)
 
-    def path_of(self, index):
-        return "train-000000.tar"
+    def place_of(self, index):
+        return f"train-000000.tar: {self.file_names[index]}"
 
     def read_member(self, index, ext):
         return json.dumps({"image_id": index, "annotations": self.labels[index]}).encode()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ufo_ds.data.schema import (
+    IMAGE_EXTENSIONS,
     Member,
     RawSample,
     ShardInfo,
@@ -25,7 +26,6 @@ from ufo_ds.errors import UserError, shown
 
 MAX_OPEN = 64
 """Shards that a process keeps open; a window of the shuffle is a few."""
-_IMAGES = ("jpg", "jpeg", "png", "bmp", "webp")
 _TAR_BLOCK = 512
 _REMEDY = "copy shard and index again, or run shards/build.py again"
 
@@ -114,6 +114,10 @@ class ShardSet:
     def path_of(self, index: int) -> Path | str:
         """The shard that holds a sample, for messages: its path, or its address on another machine."""
         return self._place(self._shard_of(index))
+
+    def place_of(self, index: int) -> str:
+        """Shard and file name of a sample, for messages."""
+        return f"{self.path_of(index)}: {self.file_names[index]}"
 
     def keep(self, window: int | None) -> None:
         """Make ready for an order that reads `window` shards at a time, or, None, any at any time.
@@ -253,8 +257,8 @@ def _problem(members: list[Member], shard_bytes: int, task: str | None) -> str |
     file_name = file_name_of(members[0].name)
     if not key or not is_inside(file_name):
         return f"{shown(file_name, 80)} is not a file's name"
-    if extensions[0] not in _IMAGES:
-        return f"{shown(members[0].name, 80)} is no image ({', '.join(_IMAGES)}), and an image must come first"
+    if extensions[0] not in IMAGE_EXTENSIONS:
+        return f"{shown(members[0].name, 80)} is no image ({', '.join(IMAGE_EXTENSIONS)}), and an image must come first"
     if any(member.name != f"{key}.{member.ext}" for member in members):
         names = ", ".join(member.name for member in members)
         return f"members of several samples ({shown(names, 80)})"

@@ -59,7 +59,7 @@ def _class_of(shards: ShardSet, index: int) -> int:
     try:
         return decode_label(label)
     except DecodeError as problem:
-        raise UserError(f"{_place(shards, index)}: {problem}; {_REMEDY}") from None
+        raise UserError(f"{shards.place_of(index)}: {problem}; {_REMEDY}") from None
 
 
 class TaskStream(Iterator[Batch]):
@@ -230,7 +230,7 @@ class _TrainingBatches:
             try:
                 return _transformed(self.shards, index, transform, companions), successor > 0
             except DecodeError as error:
-                last = f"{_place(self.shards, index)}: {error}"
+                last = f"{self.shards.place_of(index)}: {error}"
         raise UserError(f"{last}, as {MAX_BROKEN - 1} samples before it in a row; {_REMEDY}")
 
 
@@ -256,7 +256,7 @@ class _EvaluationBatches:
         try:
             return _transformed(self.shards, index, self.transform)
         except DecodeError as error:
-            raise UserError(f"{_place(self.shards, index)}: {error}; {_REMEDY}") from None
+            raise UserError(f"{self.shards.place_of(index)}: {error}; {_REMEDY}") from None
 
 
 def _transformed(
@@ -267,11 +267,7 @@ def _transformed(
     try:
         return transform(raw, *further)
     except UserError as error:
-        raise UserError(f"{_place(shards, index)}: {error}") from None
-
-
-def _place(shards: ShardSet, index: int) -> str:
-    return f"{shards.path_of(index)}: {shards.file_names[index]}"
+        raise UserError(f"{shards.place_of(index)}: {error}") from None
 
 
 def _sample_seed(seed: int, task: str, position: int) -> int:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from ufo_ds.data.batch import Batch, Example
+from ufo_ds.data.schema import RawSample
+
+_Item = TypeVar("_Item")
 
 
 @dataclass
@@ -59,12 +62,25 @@ class CollateViews:
         for number, views in enumerate(samples):
             for example in views:
                 example.source["sample"] = number
-        inputs = sorted((example for views in samples for example in views), key=_kind)  # stable: samples in order
-        batches = [
-            self.collate(part) for _, group in groupby(inputs, _kind) for part in _parts(list(group), self.limit)
-        ]
+        inputs = [example for views in samples for example in views]
+        batches = [self.collate(part) for part in alike(inputs, _kind, self.limit)]
         images, sources = [batch.images for batch in batches], [batch.sources for batch in batches]
         return ViewBatch(batches[0].task, images, sources, len(samples), self.limit)
+
+
+def views_by(transforms: Sequence[Callable[[RawSample], Example]], raw: RawSample) -> list[Example]:
+    """A view of a picture by each transform; `source["view"]` counts them."""
+    examples = [transform(raw) for transform in transforms]
+    for kind, example in enumerate(examples):
+        example.source["view"] = kind
+    return examples
+
+
+def alike(items: Iterable[_Item], kind: Callable[[_Item], Any], limit: int) -> Iterator[list[_Item]]:
+    """Items of one kind together, kinds ascending, at most `limit` at a time; within a kind in their order."""
+    for _, group in groupby(sorted(items, key=kind), key=kind):
+        same = list(group)
+        yield from (same[first : first + limit] for first in range(0, len(same), limit))
 
 
 def mirrored(images: Tensor, hflip: bool) -> Iterator[tuple[Tensor, bool]]:
@@ -76,7 +92,3 @@ def mirrored(images: Tensor, hflip: bool) -> Iterator[tuple[Tensor, bool]]:
 
 def _kind(example: Example) -> int:
     return example.source["view"]
-
-
-def _parts(items: list[Example], limit: int) -> Iterator[list[Example]]:
-    return (items[first : first + limit] for first in range(0, len(items), limit))

@@ -81,9 +81,8 @@ def sliced(
 
 def _assembled(model: JointModel, tasks: list[str], settings: TrunkConfig, tensors: dict[str, Tensor]) -> JointModel:
     """A joint model of `model`'s heads and a new trunk with those of `tensors` that it has."""
-    config = dataclasses.replace(model.trunk.config, pretrained=False, pretrained_file=None)
     with torch.random.fork_rng(devices=[]):
-        trunk = Trunk(config, tasks, settings)
+        trunk = Trunk(model.trunk.config.bare(), tasks, settings)
     trunk.load_state_dict({name: tensors[name] for name in trunk.state_dict()})
     trunk.to(next(iter(tensors.values())).device)
     heads: dict[str, nn.Module] = {name: model.heads[name] for name in tasks}

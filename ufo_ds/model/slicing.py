@@ -104,13 +104,8 @@ def ffn_refusal(module: nn.Module) -> str | None:
     return None
 
 
-def heads_of(module: nn.Module) -> int:
-    """Heads of an attention."""
-    return int(module.num_heads)
-
-
 def _attention_cuts(module: nn.Module, heads: int) -> Cuts:
-    whole, size = heads_of(module), module.head_dim
+    whole, size = module.num_heads, module.head_dim
 
     def rows(tensor: Tensor) -> Tensor:
         kinds = tensor.shape[0] // (whole * size)  # queries, keys and values in one, or one of them

@@ -66,17 +66,13 @@ def chosen_blocks(config: TaskBlocksConfig, count: int) -> list[int]:
 
 def check_sizes(vit: nn.Module, config: TrunkConfig) -> None:
     """Whether the trunk can be cut to the sizes of `trunk.elastic` and `trunk.sliced`. Raises `UserError`."""
-    sliced, elastic = config.sliced, config.elastic
-    for key, depth, heads, mlp in (
-        ("trunk.sliced", _one(sliced.depth), _one(sliced.heads), _one(sliced.mlp)),
-        ("trunk.elastic", elastic.depth, elastic.heads, elastic.mlp),
-    ):
-        if max(depth, default=0) > len(vit.blocks):
-            raise UserError(f"key '{key}.depth' is {max(depth)}: the trunk has {len(vit.blocks)} blocks")
+    for key, sizes in (("trunk.sliced", config.sliced.as_choices()), ("trunk.elastic", config.elastic)):
+        if max(sizes.depth, default=0) > len(vit.blocks):
+            raise UserError(f"key '{key}.depth' is {max(sizes.depth)}: the trunk has {len(vit.blocks)} blocks")
         for block in vit.blocks:
-            if heads:
-                _check_heads(f"{key}.heads", vit, block, max(heads))
-            refusal = ffn_refusal(getattr(block, "mlp", None)) if mlp else None
+            if sizes.heads:
+                _check_heads(f"{key}.heads", vit, block, max(sizes.heads))
+            refusal = ffn_refusal(getattr(block, "mlp", None)) if sizes.mlp else None
             if refusal:
                 raise UserError(f"key '{key}.mlp': this trunk cannot be cut so, {refusal}; leave the key out")
 
@@ -90,10 +86,6 @@ def _check_heads(key: str, vit: nn.Module, block: nn.Module, most: int) -> None:
         raise UserError(f"key '{key}': this trunk cannot be cut so, {refusal}; leave the key out")
     if most > attention.num_heads:
         raise UserError(f"key '{key}' is {most}: the trunk has {attention.num_heads} heads")
-
-
-def _one(value: int | float | None) -> list:
-    return [] if value is None else [value]
 
 
 def cut_blocks(vit: nn.Module, size: Width) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ufo_ds.assembly import build_head
 from ufo_ds.data.batch import Batch
 from ufo_ds.data.schema import TaskMeta
 from ufo_ds.model.features import Features
@@ -19,7 +20,6 @@ from ufo_ds.model.joint import JointModel
 from ufo_ds.model.trunk import Trunk
 from ufo_ds.planning.counting import CostCounter
 from ufo_ds.recipe import ElasticConfig, Recipe, TrunkConfig
-from ufo_ds.tasks import get_task
 
 BOXES = 8
 """Boxes a detection image is planned with; they decide over a few queries of the denoising branch."""
@@ -42,15 +42,14 @@ class MicroBatchCost:
 
 def fake_model(recipe: Recipe, metas: Mapping[str, TaskMeta], fake: FakeTensorMode) -> JointModel:
     """The recipe's model, all fake but for the detection head: shapes without numbers, and without their memory."""
-    config = dataclasses.replace(recipe.model, pretrained=False, pretrained_file=None)
     with torch.device("meta"):
-        trunk = Trunk(config, list(metas), _settled(recipe.trunk))
-        heads = {name: _head(recipe, name, meta, trunk) for name, meta in metas.items() if name != "det"}
+        trunk = Trunk(recipe.model.bare(), list(metas), _settled(recipe.trunk))
+        heads = {name: build_head(recipe, meta, trunk) for name, meta in metas.items() if name != "det"}
     with fake:
         for part in (trunk, *heads.values()):
             part.to_empty(device="cpu")
     if "det" in metas:
-        heads["det"] = _head(recipe, "det", metas["det"], trunk)
+        heads["det"] = build_head(recipe, metas["det"], trunk)
     return JointModel(trunk, {name: heads[name] for name in metas})
 
 
@@ -59,10 +58,6 @@ def _settled(config: TrunkConfig) -> TrunkConfig:
     blocks = config.task_blocks
     kinds = {name: "specific" for name in ("ffn", "attention") if getattr(blocks, name) == "learned"}
     return dataclasses.replace(config, task_blocks=dataclasses.replace(blocks, **kinds), elastic=ElasticConfig())
-
-
-def _head(recipe: Recipe, name: str, meta: TaskMeta, trunk: Trunk) -> nn.Module:
-    return get_task(name).head(getattr(recipe.tasks, name), meta, trunk.shape)
 
 
 def micro_batch_cost(model: JointModel, recipe: Recipe, task: str, fake: FakeTensorMode) -> MicroBatchCost:

@@ -76,8 +76,11 @@ def at_the_peak(sizes: Sizes, engine: Engine, activations: Mapping[str, int]) ->
     Returns:
         `backward of <task>` or `optimizer step`, and bytes by part.
     """
-    shared = 0 if engine.offload else FP32 * sizes.shared // engine.ranks
-    own = 0 if engine.offload else FP32 * sum(sizes.own.values()) // engine.ranks
+    # With offload what is partitioned is in host memory.
+    shared, own, whole = (
+        0 if engine.offload else FP32 * count // engine.ranks
+        for count in (sizes.shared, sum(sizes.own.values()), sizes.all)
+    )
     buckets = FP32 * engine.bucket * (2 if engine.overlap else 1)
     moments: dict[str, dict[str, int]] = {}
     for number, (task, size) in enumerate(activations.items()):
@@ -85,14 +88,13 @@ def at_the_peak(sizes: Sizes, engine: Engine, activations: Mapping[str, int]) ->
         moments[f"backward of {task}"] = {
             "activations": size,
             "buckets of gradients": buckets,
-            "partitions of gradients": kept + (0 if engine.offload else FP32 * sizes.all // engine.ranks),
+            "partitions of gradients": kept + whole,
         }
     count = len(activations) if engine.apart else 1
-    whole = 0 if engine.offload else FP32 * sizes.all // engine.ranks
     moments["optimizer step"] = {
         "partitions of gradients": count * shared + own,
         "flattened gradient": whole,
-        "optimizer's own": 0 if engine.fused or engine.offload else 2 * whole,
+        "optimizer's own": 0 if engine.fused else 2 * whole,
     }
     worst = max(moments, key=lambda name: sum(moments[name].values()))
     return worst, moments[worst]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -125,9 +124,8 @@ def make_plan(recipe: Recipe, ranks: int, say: Callable[[str], None] = lambda te
 
 def _sizes(recipe: Recipe, model: JointModel) -> Sizes:
     """Parameters that all tasks share, and each task's own: its head and its copies of blocks."""
-    config = dataclasses.replace(recipe.model, pretrained=False, pretrained_file=None)
     with torch.device("meta"):
-        trunk = Trunk(config, list(model.heads), recipe.trunk)
+        trunk = Trunk(recipe.model.bare(), list(model.heads), recipe.trunk)
     own = sum(parameter.numel() for parameter in trunk.own_parameters())
     heads = {name: count_parameters(head) + own // len(model.heads) for name, head in model.heads.items()}
     return Sizes(count_parameters(trunk) - own, heads)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 
@@ -25,3 +25,7 @@ class ModelConfig:
     checkpointing: Literal["none", "torch", "fairscale", "deepspeed"] = "torch"
     """Activation checkpointing of each block: `torch` (non-reentrant), `fairscale` (activations offloaded to the
     CPU), `deepspeed` (its own, for partitioned activations), or `none`."""
+
+    def bare(self) -> ModelConfig:
+        """The same without published weights, for a model whose tensors come from elsewhere or are never needed."""
+        return replace(self, pretrained=False, pretrained_file=None)

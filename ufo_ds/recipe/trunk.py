@@ -50,6 +50,11 @@ class Width:
     mlp: float | None = None
     """Share of the hidden units of each FFN, the leading ones; null: all."""
 
+    def as_choices(self) -> ElasticConfig:
+        """This size as the only one to draw from."""
+        one = {name: [] if value is None else [value] for name, value in vars(self).items()}
+        return ElasticConfig(**one)
+
 
 @dataclass
 class TrunkConfig:

@@ -251,7 +251,7 @@ def _make_average(
 ) -> WeightAverage | None:
     if not recipe.train.ema:
         return None
-    bare = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, pretrained=False, pretrained_file=None))
+    bare = dataclasses.replace(recipe, model=recipe.model.bare())
     return WeightAverage(model, build_model(bare, metas).to(device), recipe.train.ema)
 
 

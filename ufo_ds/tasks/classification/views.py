@@ -12,7 +12,7 @@ from torch import Tensor
 from ufo_ds.data.batch import Example
 from ufo_ds.data.resampling import scaled
 from ufo_ds.data.schema import RawSample, TaskMeta
-from ufo_ds.data.views import ViewBatch, mirrored
+from ufo_ds.data.views import ViewBatch, mirrored, views_by
 from ufo_ds.recipe import ClsConfig, ClsViews
 from ufo_ds.tasks.classification.examples import EvalTransform
 
@@ -26,10 +26,7 @@ class ViewTransform:
 
     def __call__(self, raw: RawSample) -> list[Example]:
         """`DecodeError` for broken bytes."""
-        examples = [transform(raw) for transform in self.transforms]
-        for kind, example in enumerate(examples):
-            example.source["view"] = kind
-        return examples
+        return views_by(self.transforms, raw)
 
 
 def mean_probabilities(

@@ -51,7 +51,7 @@ class RareBoxes:
                 annotations = parse_label(shards.read_member(sample, "json")).get("annotations", [])
                 labels = [shards.meta.index_of(item["category_id"]) for item in annotations]
             except UserError as error:
-                raise UserError(f"{shards.path_of(sample)}: {shards.file_names[sample]}: {error}") from None
+                raise UserError(f"{shards.place_of(sample)}: {error}") from None
             clear = _are_clear(annotations)
             for number, (item, label) in enumerate(zip(annotations, labels, strict=True)):
                 counts[label] += not item.get("iscrowd", 0)

@@ -17,7 +17,7 @@ from ufo_ds.data.placement import Placement, fit_scale
 from ufo_ds.data.resampling import Pair, scaled
 from ufo_ds.data.schema import RawSample, TaskMeta
 from ufo_ds.data.tiling import window_starts
-from ufo_ds.data.views import ViewBatch, mirrored
+from ufo_ds.data.views import ViewBatch, mirrored, views_by
 from ufo_ds.recipe import DetConfig, DetViews
 from ufo_ds.tasks.detection.boxes import Found, fuse, suppress
 from ufo_ds.tasks.detection.examples import EvalTransform, read_label, source_of
@@ -50,10 +50,9 @@ class ViewTransform:
         return tiles if tiles and not self.views.whole else [*self._whole(raw), *tiles]
 
     def _whole(self, raw: RawSample) -> Iterator[Example]:
-        for kind, transform in enumerate(self.transforms):
-            example = transform(raw)
+        for example in views_by(self.transforms, raw):
             height, width = example.source["size"]
-            example.source |= {"view": kind, "start": (0, 0), "window": (0, 0, width, height), "inner": _WHOLE}
+            example.source |= {"start": (0, 0), "window": (0, 0, width, height), "inner": _WHOLE}
             yield example
 
     def _tiles(self, raw: RawSample) -> Iterator[Example]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from ufo_ds.data.batch import Batch, Example
 from ufo_ds.data.schema import RawSample, TaskMeta
 from ufo_ds.data.tiling import blend_weights, window_starts
-from ufo_ds.data.views import ViewBatch, mirrored
+from ufo_ds.data.views import ViewBatch, alike, mirrored, views_by
 from ufo_ds.recipe import SegConfig, SegViews
 from ufo_ds.tasks.segmentation.examples import EvalTransform
 
@@ -29,10 +28,7 @@ class ViewTransform:
 
     def __call__(self, raw: RawSample) -> list[Example]:
         """`DecodeError` for broken bytes."""
-        examples = [transform(raw) for transform in self.transforms]
-        for kind, example in enumerate(examples):
-            example.source["view"] = kind
-        return examples
+        return views_by(self.transforms, raw)
 
 
 def mean_probabilities(
@@ -64,7 +60,7 @@ def blend(probabilities: Probabilities, batch: Batch, config: SegViews, limit: i
     """
     windows = [window for index, source in enumerate(batch.sources) for window in _windows(index, source, config)]
     blended: dict[int, Tensor] = {}
-    for part in _alike(windows, limit):
+    for part in alike(windows, lambda window: window.size, limit):
         images = torch.stack([batch.images[window.index, :, window.rows, window.columns] for window in part])
         for window, found in zip(part, _with_mirror_images(probabilities, images, config.hflip), strict=True):
             if window.index not in blended:
@@ -107,13 +103,6 @@ def _spans(length: int, side: int, overlap: float) -> list[tuple[slice, Tensor]]
     starts = window_starts(length, side, overlap)
     weights = torch.from_numpy(blend_weights(starts, side, length))
     return [(slice(start, start + side), weight) for start, weight in zip(starts, weights, strict=True)]
-
-
-def _alike(windows: list[_Window], limit: int) -> Iterator[list[_Window]]:
-    """Windows of one size, at most `limit` at a time."""
-    for _, group in groupby(sorted(windows, key=lambda window: window.size), key=lambda window: window.size):
-        alike = list(group)
-        yield from (alike[first : first + limit] for first in range(0, len(alike), limit))
 
 
 def _with_mirror_images(probabilities: Probabilities, images: Tensor, hflip: bool) -> Tensor:
