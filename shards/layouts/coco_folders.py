@@ -131,8 +131,7 @@ def _gather(raw: Path, base: Path, files: dict[str, CocoFile]) -> Folder:
         elsewhere = base == raw and "/" in name and name.partition("/")[0] not in tops
         paper = base == raw and "/" not in name and name in folder.rejected
         if elsewhere or paper or base / name in jsons:
-            folder.images.pop(name, None)
-            folder.rejected.pop(name, None)
+            folder.forget(name)
     return folder
 
 

@@ -47,6 +47,11 @@ class Folder:
         self.images.pop(name, None)
         self.rejected[name] = Rejection(name, reason)
 
+    def forget(self, name: str) -> None:
+        """Pass over an entry."""
+        self.images.pop(name, None)
+        self.rejected.pop(name, None)
+
     @property
     def names(self) -> list[str]:
         """Of all its entries, usable or not, ascending."""

@@ -5,12 +5,15 @@ The format: https://docs.ultralytics.com/datasets/detect/
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from shards.layouts import Boxes, RelativeBoxes, SplitPlan, TaskPlan
 from shards.layouts.files import Folder, forget_papers, read_class_names, stem_of
 from shards.layouts.pool import Pool
 from shards.layouts.splits import add_notes, find_folders, hold_out, unwrap
+from shards.layouts.yolo_images import Images
 from shards.layouts.yolo_labels import read_labels
 from shards.layouts.yolo_yaml import DataYaml, find_yaml, read_yaml
 from ufo_ds.data.schema import ClassInfo, Unmatched
@@ -26,18 +29,22 @@ def plan_task(raw: Path, task: str) -> TaskPlan | None:
     """The images and boxes under `raw`; None for another task than `det`, or without a folder of images."""
     if task != "det":
         return None
-    raw = unwrap(raw, lambda path: find_yaml(path) is not None or bool(_image_folders(path, None)))
+    raw = unwrap(raw, lambda path: find_yaml(path) is not None or bool(_images(path, None)))
     yaml = find_yaml(raw)
     given = read_yaml(yaml, raw) if yaml else None
-    folders = _image_folders(raw, given)
-    if not folders:
+    found = _images(raw, given)
+    if not found:
         return None
     classes = given.classes if given else _named(raw)
     # Small samples of large sets name one folder for both.
-    divided = "" in folders or folders["train"] == folders.get("val")
+    divided = "" in found or found["train"] == found.get("val")
     if divided:
-        folders = {split or "train": path for split, path in folders.items() if split != "val"}
-    splits = {split: _plan_split(raw, split, path, classes) for split, path in folders.items()}
+        found = {split or "train": images for split, images in found.items() if split != "val"}
+    known = {item.id for item in classes}
+    if all(images.only_folder for images in found.values()):
+        splits = {split: _plan_folder(raw, split, images.folders[0], known) for split, images in found.items()}
+    else:
+        splits = _plan_lists(raw, found, known)
     if divided:
         splits = {**hold_out(splits.pop("train")), **splits}
     return add_notes(TaskPlan("det", "yolo", classes, splits), divided)
@@ -50,12 +57,13 @@ def _named(raw: Path) -> list[ClassInfo]:
     raise UserError(f"{raw}: neither data.yaml nor classes.txt is there; name the classes in one, a name a line")
 
 
-def _image_folders(raw: Path, given: DataYaml | None) -> dict[str, Path]:
-    """Folders of images by split, or the only one under ""."""
-    found = {**find_folders(raw / IMAGES), **find_folders(raw, IMAGES), **(given.folders if given else {})}
+def _images(raw: Path, given: DataYaml | None) -> dict[str, Images]:
+    """The images by split, or the only folder of them under ""."""
+    folders = {**find_folders(raw / IMAGES), **find_folders(raw, IMAGES)}
+    found = {split: Images((path,)) for split, path in folders.items()} | (given.images if given else {})
     if found and "train" not in found:
         raise UserError(f"{raw}: has images for {', '.join(found)}, but none for train; add them")
-    return found or ({"": raw / IMAGES} if (raw / IMAGES).is_dir() else {})
+    return found or ({"": Images((raw / IMAGES,))} if (raw / IMAGES).is_dir() else {})
 
 
 def label_folder(raw: Path, images: Path) -> Path:
@@ -67,19 +75,55 @@ def label_folder(raw: Path, images: Path) -> Path:
     return images
 
 
-def _plan_split(raw: Path, split: str, images: Path, classes: list[ClassInfo]) -> SplitPlan:
-    """Image ids are places among the sorted names, from 1."""
+def _plan_folder(raw: Path, split: str, images: Path, known: set[int]) -> SplitPlan:
+    """A split that is a folder."""
     folder, labels_at = Folder(images, deep=True), label_folder(raw, images)
     texts = _texts(labels_at, {stem_of(name) for name in folder.images})
     if labels_at == images:
-        forget_papers(folder)
-        for name in texts:
-            folder.rejected.pop(name, None)
-    names = folder.names
-    labelled = bool(texts)
+        _forget_texts(folder, texts)
+    plan = _take(Pool(folder), split, folder.names, texts, known, labels_at)
+    plan.unmatched += _without_image(folder, texts)
+    return plan
+
+
+def _plan_lists(raw: Path, found: dict[str, Images], known: set[int]) -> dict[str, SplitPlan]:
+    """Splits that share folders, or have several: an image's name is its path from the folder that holds all."""
+    places = sorted(set().union(*(images.places for images in found.values())))
+    folder = Folder(Path(os.path.commonpath(places)), deep=True)
+    prefixes = {place: _prefix(folder, place) for place in places}
+    for name in folder.names:
+        if not name.startswith(tuple(prefixes.values())):
+            folder.forget(name)
+    texts: dict[str, Path] = {}
+    for place, prefix in prefixes.items():
+        stems = {stem_of(name).removeprefix(prefix) for name in folder.images if name.startswith(prefix)}
+        texts |= {prefix + name: path for name, path in _texts(label_folder(raw, place), stems).items()}
+    if any(label_folder(raw, place) == place for place in places):
+        _forget_texts(folder, texts)
+    pool, splits = Pool(folder), {}
+    for split, images in found.items():
+        listed = {path.relative_to(folder.path).as_posix() for path in images.files}
+        whole = tuple(prefixes[place] for place in images.folders)
+        names = [name for name in folder.names if name in listed or name.startswith(whole)]
+        splits[split] = _take(pool, split, names, texts, known, label_folder(raw, min(images.places)))
+        splits[split].unmatched += [Unmatched(line, "no such image file") for line in images.missing]
+    splits["train"].unmatched += _without_image(folder, texts)
+    pool.leave(splits["train"], "in none of the lists")
+    return splits
+
+
+def _prefix(folder: Folder, place: Path) -> str:
+    return "" if place == folder.path else f"{place.relative_to(folder.path).as_posix()}/"
+
+
+def _take(
+    pool: Pool, split: str, names: list[str], texts: dict[str, Path], known: set[int], labels_at: Path
+) -> SplitPlan:
+    """Image ids are places among the sorted names, from 1."""
+    labelled = any(f"{stem_of(name)}.txt" in texts for name in names)
     if not labelled and split != "test":
-        raise UserError(f"{labels_at}: no label file here; it must hold a text file of boxes for images of {images}")
-    known = {item.id for item in classes}
+        raise UserError(f"{labels_at}: no label file here for any image of {split}; "
+                        "it must hold text files of boxes, named as the images are")  # fmt: skip
     labels: dict[str, Boxes] = {}
     faults: dict[str, str] = {}
     for number, name in enumerate(names, start=1):
@@ -91,9 +135,12 @@ def _plan_split(raw: Path, split: str, images: Path, classes: list[ClassInfo]) -
             labels[name] = read_labels(path, number, known)
         except ValueError as fault:
             faults[name] = str(fault)
-    stems = {stem_of(name) for name in names}
-    unmatched = [Unmatched(name, "no such image file") for name in texts if stem_of(name) not in stems]
-    return Pool(folder).take(split, labels, faults, labelled, unmatched)
+    return pool.take(split, labels, faults, labelled)
+
+
+def _without_image(folder: Folder, texts: Iterable[str]) -> list[Unmatched]:
+    stems = {stem_of(name) for name in folder.names}
+    return [Unmatched(name, "no such image file") for name in texts if stem_of(name) not in stems]
 
 
 def _texts(folder: Path, stems: set[str]) -> dict[str, Path]:
@@ -101,3 +148,10 @@ def _texts(folder: Path, stems: set[str]) -> dict[str, Path]:
     paths = sorted(folder.rglob("*.txt")) if folder.is_dir() else []
     texts = {path.relative_to(folder).as_posix(): path for path in paths}
     return {name: path for name, path in texts.items() if name not in _PAPERS or stem_of(name) in stems}
+
+
+def _forget_texts(folder: Folder, texts: Iterable[str]) -> None:
+    """Pass over what lies beside the images and belongs there: their labels, and papers."""
+    forget_papers(folder)
+    for name in texts:
+        folder.rejected.pop(name, None)

@@ -15,7 +15,7 @@ from shards.image_check import UnfitError, check_image, check_mask
 from shards.layouts.coco import read_coco
 from shards.layouts.files import read_class_names, read_lines
 from shards.layouts.mask_classes import read_mask_classes
-from shards.layouts.voc import read_annotations
+from shards.layouts.voc_xml import number_classes, read_annotations
 from shards.layouts.yolo_labels import read_labels
 from shards.layouts.yolo_yaml import read_yaml
 from shards.mask_codes import values_of
@@ -90,8 +90,8 @@ class Targets:
         xmls = self.folder / "xmls"
         xmls.mkdir(exist_ok=True)
         (xmls / "a.xml").write_bytes(data)
-        found = read_annotations(xmls, None)
-        ids = {item.id for item in found.classes}
+        found = read_annotations(xmls)
+        ids = {item.id for item in number_classes([found], None)}
         assert set(found.boxes) ^ set(found.faults) == {"a"}
         for boxes in found.boxes.values():
             assert all(item["category_id"] in ids and min(item["bbox"][2:]) > 0 for item in boxes.annotations)
@@ -103,7 +103,8 @@ class Targets:
 
     def data_yaml(self, data):
         found = read_yaml(self._file(data), self.folder)
-        assert found.classes and all(path.is_relative_to(self.folder) for path in found.folders.values())
+        places = [path for images in found.images.values() for path in images.places]
+        assert found.classes and all(path.is_relative_to(self.folder) for path in places)
 
     def mask_classes(self, data):
         self._file(data, "classes.csv")

@@ -136,8 +136,9 @@ YAML = {
     "id text": ("names: {x: a}\n", "'x' is no class id"),
     "id huge": ("names: {999999999999: a}\n", "999999999999 is no class id"),
     "split a number": ("names: [a, b]\ntrain: 7\n", "key 'train' is 7, not a folder of images"),
-    "split a list": ("names: [a, b]\ntrain: [images/train, images/val]\n", "key 'train' lists 2 folders"),
-    "split a text file": ("names: [a, b]\ntrain: train.txt\n", "key 'train' is a list of files"),
+    "split no paths": ("names: [a, b]\ntrain: [images/train, 7]\n", "key 'train' is ['images/train', 7], not a folder"),
+    "list not there": ("names: [a, b]\ntrain: train.txt\n", "key 'train' names the list 'train.txt', which is not in"),
+    "list of elsewhere": ("names: [a, b]\ntrain: labels/train/0.txt\n", "0.txt: none of its 1 images is in"),
 }  # fmt: skip
 
 
@@ -162,6 +163,28 @@ def test_a_yaml_does_not_lead_out_of_its_folder(raw, tmp_path):
     write(raw / "data.yaml", f"path: {tmp_path}\ntrain: ../elsewhere\nval: /etc\nnames: [a, b]\n")
     meta = build("yolo", raw, tmp_path / "out")
     assert {name: meta.splits[name].samples for name in meta.splits} == {"train": 4, "val": 2}
+
+
+@of("yolo")
+@parametrized({
+    "empty": (b"", "train.txt: none of its 0 images is in"),
+    "zeros": (bytes(100), "train.txt: none of its 1 images is in"),
+    "a long name": (b"a" * 5000, "train.txt: none of its 1 images is in"),
+    "not UTF-8": (b"images/\xff\xfe.jpg\n", "train.txt: none of its 1 images is in"),
+})
+def test_a_list_without_images_is_refused(raw, case):
+    write(raw / "train.txt", case[0])
+    write(raw / "data.yaml", "names: [a, b]\ntrain: train.txt\nval: images/val\n")
+    refused("yolo", raw, case[1])
+
+
+@of("yolo")
+def test_a_list_does_not_lead_out_of_its_folder(raw, tmp_path):
+    image(tmp_path / "elsewhere/secret.jpg")
+    write(raw / "train.txt", f"../elsewhere/secret.jpg\n{tmp_path}/elsewhere/secret.jpg\nimages/train/0.jpg\n")
+    write(raw / "data.yaml", "names: [a, b]\ntrain: train.txt\nval: images/val\n")
+    meta = build("yolo", raw, tmp_path / "out")
+    assert meta.splits["train"].samples == 1 and len(meta.splits["train"].unmatched) == 2
 
 
 @of("yolo")

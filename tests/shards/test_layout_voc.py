@@ -104,3 +104,64 @@ def test_nothing_named_is_refused(tmp_path):
     raw = make_voc(tmp_path / "raw", {"train": 1})
     put(raw, "train_0", "")
     assert "name the classes in classes.txt" in fail("voc", raw, tmp_path / "out")
+
+
+def split_folders(raw, images, xmls):
+    """Splits as folders, each `images` and `xmls` of it; equal stems in both."""
+    for split, name, count in (("train", "train", 4), ("val", "valid", 2)):
+        for number in range(count):
+            image(raw / images.format(name) / f"{number}.jpg")
+            objects = OBJECT.format(name=f"{split} sign", difficult=0, box=(1, 2, 10, 11))
+            text = XML.format(stem=number, size=(40, 30), objects=objects)
+            write(raw / xmls.format(name) / f"{number}.xml", text)
+    return raw
+
+
+PLACES = {
+    "beside the images": ("{}", "{}"),
+    "in folders of each split": ("{}/images", "{}/annotations"),
+    "in folders of all splits": ("images/{}", "annotations/{}"),
+    "in a folder of images": ("images/{}", "images/{}"),
+    "unwrapped": ("signs.voc/{}", "signs.voc/{}"),
+}
+
+
+@pytest.mark.parametrize("form", PLACES)
+def test_splits_that_are_folders(tmp_path, form):
+    raw = split_folders(tmp_path / "raw", *PLACES[form])
+    place = raw / PLACES[form][0].format("train")
+    image(place / "bare.jpg")
+    write(raw / PLACES[form][1].format("train") / "lost.xml", XML.format(stem="lost", size=(40, 30), objects=""))
+    meta = build("voc", raw, tmp_path / "out")
+    assert meta.class_names == ["train sign", "val sign"]
+    assert boxes(tmp_path / "out", "train") == {f"{n}.jpg": [(0, [0, 1, 10, 10], 0)] for n in range(4)}
+    assert boxes(tmp_path / "out", "val") == {f"{n}.jpg": [(1, [0, 1, 10, 10], 0)] for n in range(2)}
+    assert rejected(meta) == {"bare.jpg": "no annotation bare.xml"}
+    assert [item.entry for item in meta.splits["train"].unmatched] == ["lost.xml"]
+
+
+def test_a_folder_of_test_images_has_no_labels(tmp_path):
+    raw = split_folders(tmp_path / "raw", "{}", "{}")
+    image(raw / "test/9.jpg")
+    meta = build("voc", raw, tmp_path / "out")
+    assert not meta.splits["test"].labelled and boxes(tmp_path / "out", "test") == {"9.jpg": None}
+
+
+def test_one_folder_of_images_and_xml_is_divided(tmp_path):
+    raw = make_voc(tmp_path / "voc")
+    for path in [*(raw / "JPEGImages").iterdir(), *(raw / "Annotations").iterdir()]:
+        write(tmp_path / "raw" / path.name, path.read_bytes())
+    write(tmp_path / "raw/README.txt", "exported\n")
+    meta = build("voc", tmp_path / "raw", tmp_path / "out")
+    assert (meta.splits["train"].samples, meta.splits["val"].samples) == (5, 1) and not rejected(meta)
+
+
+def test_a_split_without_xml_is_refused(tmp_path):
+    raw = split_folders(tmp_path / "raw", "{}", "{}")
+    for path in (raw / "valid").glob("*.xml"):
+        path.unlink()
+    assert "raw/valid: holds no XML file; it must hold an annotation for each image" in fail(
+        "voc", raw, tmp_path / "out"
+    )
+    (raw / "train").rename(raw / "test")
+    assert "has images for val, test, but none for train" in fail("voc", raw, tmp_path / "out")

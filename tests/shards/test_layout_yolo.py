@@ -72,6 +72,70 @@ def test_images_in_sub_folders_find_their_labels(raw, tmp_path):
     assert found["deep/0.jpg"] == [(1, HALF, 0)] and found["0.jpg"] == [(0, HALF, 0)]
 
 
+FOLDER = "train: [images/train, images/more]\nval: images/val\nnames: [a, b]\n"
+LISTS = {
+    "from the list's folder": "./images/train/{}",
+    "from the raw folder": "images/train/{}",
+    "another machine's": "/home/me/d/images/train/{}",
+    "another system's": "D:\\d\\images\\train\\{}",
+}
+
+
+@pytest.mark.parametrize("form", LISTS)
+def test_lists_of_files(raw, tmp_path, form):
+    write(raw / "train.txt", "".join(LISTS[form].format(f"{number}.jpg") + "\n" for number in (0, 3, 7)))
+    write(raw / "val.txt", "./images/val/0.jpg\n")
+    write(raw / "data.yaml", "path: ../there\ntrain: train.txt\nval: val.txt\nnames: [sign, lamp]\n")
+    meta = build("yolo", raw, tmp_path / "out")
+    assert boxes(tmp_path / "out", "train") == {"train/0.jpg": [(0, HALF, 0)], "train/3.jpg": []}
+    assert boxes(tmp_path / "out", "val") == {"val/0.jpg": [(0, HALF, 0)]}
+    assert rejected(meta) == dict.fromkeys(["train/1.jpg", "train/2.jpg", "val/1.jpg"], "in none of the lists")
+    entry = "train.txt:3 " + LISTS[form].format("7.jpg")
+    assert [item.entry for item in meta.splits["train"].unmatched] == [entry]
+
+
+def test_lists_divide_one_folder(tmp_path):
+    raw = make_yolo(tmp_path / "raw", {"": 6})
+    write(raw / "lists/train.txt", "".join(f"images/{number}.jpg\n" for number in (0, 1, 2, 2)))
+    write(raw / "lists/val.txt", "images/4.jpg\nimages/2.jpg\n")
+    write(raw / "data.yaml", "train: lists/train.txt\nval: lists/val.txt\nnames: [sign, lamp]\n")
+    meta = build("yolo", raw, tmp_path / "out")
+    assert sorted(boxes(tmp_path / "out", "train")) == ["0.jpg", "1.jpg", "2.jpg"]
+    assert list(boxes(tmp_path / "out", "val")) == ["4.jpg"]
+    assert [(item.entry, item.reason) for item in meta.splits["val"].unmatched] == [
+        ("2.jpg", "is in the train split already")
+    ]
+    assert set(rejected(meta)) == {"3.jpg", "5.jpg"}
+    write(raw / "data.yaml", "train: lists/train.txt\nval: lists/train.txt\nnames: [sign, lamp]\n")
+    assert build("yolo", raw, tmp_path / "out").splits["train"].samples == 3
+
+
+def test_several_folders_of_a_split(raw, tmp_path):
+    image(raw / "images/more/0.jpg")
+    image(raw / "images/else/0.jpg")
+    write(raw / "labels/more/0.txt", "1 0.5 0.5 0.5 0.5\n")
+    write(raw / "labels/more/lost.txt", "1 0.5 0.5 0.5 0.5\n")
+    write(raw / "data.yaml", FOLDER)
+    meta = build("yolo", raw, tmp_path / "out")
+    found = boxes(tmp_path / "out", "train")
+    assert found["more/0.jpg"] == [(1, HALF, 0)] and found["train/0.jpg"] == [(0, HALF, 0)] and len(found) == 5
+    assert list(boxes(tmp_path / "out", "val")) == ["val/0.jpg", "val/1.jpg"] and not rejected(meta)
+    assert [item.entry for item in meta.splits["train"].unmatched] == ["more/lost.txt"]
+
+
+def test_a_list_with_labels_beside_the_images(tmp_path):
+    raw = tmp_path / "raw"
+    for number in range(3):
+        image(raw / f"obj/{number}.jpg")
+        write(raw / f"obj/{number}.txt", "0 0.5 0.5 0.5 0.5\n")
+    write(raw / "train.txt", "data/obj/0.jpg\ndata/obj/1.jpg\n")
+    write(raw / "valid.txt", "data/obj/2.jpg\n")
+    write(raw / "data.yaml", "train: train.txt\nval: valid.txt\nnames: [sign]\n")
+    meta = build("yolo", raw, tmp_path / "out")
+    assert not rejected(meta) and boxes(tmp_path / "out", "val") == {"2.jpg": [(0, HALF, 0)]}
+    assert len(boxes(tmp_path / "out", "train")) == 2
+
+
 def test_labels_beside_their_images(tmp_path):
     raw = tmp_path / "raw"
     for split in ("train", "val"):
