@@ -77,9 +77,7 @@ def plan_masks(
     faults: dict[str, str] = {}
     for name, image in folder.images.items():
         mask = by_stem.get(Path(name).stem + tail)
-        if name.lower().endswith(".png"):
-            faults[name] = "a PNG image has no place beside its PNG mask; convert it to JPEG"
-        elif mask is None:
+        if mask is None:
             faults[name] = f"no mask {Path(name).stem}{tail}.png"
         else:
             samples[name] = Sample(image, label_of(masks.images[mask]))

@@ -294,7 +294,6 @@ REJECTED = {
     "jpeg mask": ("seg", mask(jpeg(1)), "mask train_0.png: not a readable PNG"),
     "cut mask": ("seg", mask(png(np.random.default_rng(0).integers(0, 19, (HEIGHT, WIDTH), np.uint8))[:-100]),
                  "mask train_0.png: cannot be decoded"),
-    "png image": ("seg", add("seg", "new.png", png(np.zeros((30, 40, 3), np.uint8))), "a PNG image has no place"),
 }  # fmt: skip
 
 
@@ -308,6 +307,15 @@ def test_what_is_wrong_with_one_image_rejects_it(download, case):
     assert split.found == entries == split.samples + len(split.rejected)
     assert any(reason in f"{r.file}: {r.reason}" for r in split.rejected), split.rejected
     assert len(split.rejected) == (2 if case == "twin" else 1)
+
+
+def test_a_png_image_has_its_mask_beside_it(download):
+    image = png(np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    download.image("seg", "train", "new.png").write_bytes(image)
+    download.mask("train", "new.png").write_bytes(png(pixels(3)))
+    out = download.build("--tasks", "seg")
+    assert not download.meta("seg").splits["train"].rejected
+    assert members(out, "seg", "train")["new"] == {"png": image, "mask.png": png(pixels(3))}
 
 
 def test_a_label_outside_the_classes_rejects(download):
