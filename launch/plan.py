@@ -32,7 +32,7 @@ def main() -> None:
     from ufo_ds.planning.plan import make_plan
     from ufo_ds.planning.text import as_text, as_values
 
-    plan = make_plan(recipe, own.gpus, lambda text: print(f"{text} ...", file=sys.stderr, flush=True))
+    plan = make_plan(recipe, own.gpus, lambda text: print(text, file=sys.stderr, flush=True))
     print(as_text(plan, recipe, own.tflops))
     if own.json:
         replace_file(Path(own.json), json.dumps(as_values(plan), indent=1))

@@ -81,6 +81,11 @@ def test_the_sheet_holds_the_samples_of_the_step_and_those_after_it(recipe, tmp_
         assert sheet.shape[0] > 2 * height, "the fifth sample is missing"
 
 
+def test_batches_are_lowered_as_in_a_run(recipe, tmp_path, capsys):
+    write_preview(recipe, tmp_path / "p.png", task="cls", images=2, world=4)
+    assert recipe.tasks.cls.batch == 1 and "note: cls: 7 training images are fewer" in capsys.readouterr().err
+
+
 def test_boxes_lie_where_the_target_has_them():
     image = np.zeros((384, 512, 3), np.uint8)
     meta = type("Meta", (), {"class_ids": [3, 8], "class_names": ["a", "b"], "num_classes": 2})

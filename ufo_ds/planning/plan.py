@@ -15,6 +15,7 @@ from ufo_ds.model.trunk import Trunk
 from ufo_ds.planning.activations import MicroBatchCost, fake_model, micro_batch_cost
 from ufo_ds.planning.memory import Engine, Sizes, at_the_peak, held, traffic, zero_settings
 from ufo_ds.recipe import Recipe
+from ufo_ds.training.batches import fit_batches
 from ufo_ds.training.engine_config import engine_config, offload_device
 from ufo_ds.training.streams import steps_of
 
@@ -80,14 +81,17 @@ def make_plan(recipe: Recipe, ranks: int, say: Callable[[str], None] = lambda te
     Args:
         recipe: checked.
         ranks: GPUs.
-        say: told what is being done, as it takes a while for large models.
+        say: told what is being done, as it takes a while for large models, and where batches are lowered.
 
     Raises:
         UserError: whatever a run would refuse before its first step.
     """
     metas = read_metas(recipe) if recipe.data.shards else _challenge(recipe)
+    if recipe.data.shards:
+        for note in fit_batches(recipe, metas, ranks):
+            say(f"note: {note}")
     settings = engine_config(recipe, list(metas))
-    say("building the model without its numbers")
+    say("building the model without its numbers ...")
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     model = fake_model(recipe, metas, fake)
     sizes = _sizes(recipe, model)
@@ -106,7 +110,7 @@ def make_plan(recipe: Recipe, ranks: int, say: Callable[[str], None] = lambda te
     )
     costs = {}
     for name in metas:
-        say(f"one micro-batch of {name}")
+        say(f"one micro-batch of {name} ...")
         costs[name] = micro_batch_cost(model, recipe, name, fake)
     moment, peak = at_the_peak(sizes, engine, {name: cost.peak for name, cost in costs.items()})
     blocks = 0 if not engine.apart else len(model.trunk.vit.blocks) + 2 if recipe.surgery.scope == "block" else 1

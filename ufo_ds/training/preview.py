@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from ufo_ds.files import replace_file
 from ufo_ds.recipe import Recipe
 from ufo_ds.recipe.plain import closing_step
 from ufo_ds.tasks import get_task
+from ufo_ds.training.batches import fit_batches
 from ufo_ds.training.mixing import Mixer
 from ufo_ds.training.streams import make_streams, steps_of
 
@@ -56,6 +58,8 @@ def write_preview(
     metas = read_metas(recipe)
     if task is not None and task not in metas:
         raise UserError(f"--task {task}: this run trains {', '.join(metas)}")
+    for note in fit_batches(recipe, metas, world):
+        print(f"note: {note}", file=sys.stderr)
     # Batches do not depend on who reads them; for a few, a reader process would start longer than it reads.
     recipe = replace(recipe, data=replace(recipe.data, workers=0))
     recipe.train = replace(recipe.train, steps=recipe.train.steps or steps_of(recipe, metas, world))
