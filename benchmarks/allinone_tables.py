@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,8 +12,9 @@ from tables import header, line
 
 SCORES = (("cls", "top1", "Top-1"), ("det", "mAP50", "mAP50"), ("seg", "mIoU_present", "mIoU, classes present"))
 SINGLES = "three single models"
-_ROW, _LABEL, _PANEL, _GAP, _TOP = 24, 170, 190, 26, 54
-_COLOURS = {SINGLES: "#5b6470", "joint": "#2563a8", "own": "#b4541a"}
+_ROW, _LABEL, _PANEL, _GAP, _TOP = 24, 170, 190, 30, 64
+_GREY = "#5b6470"
+_COLOURS = {SINGLES: _GREY, "joint": "#2563a8", "own": "#b4541a"}
 
 
 def by_variant(rows: Sequence[dict]) -> dict[str, dict[int, list[float]]]:
@@ -58,11 +60,14 @@ def draw_chart(rows: Sequence[dict], path: Path) -> None:
     variants = by_variant(rows)
     titles = [*(title for _, _, title in SCORES), "average"]
     width = _LABEL + len(titles) * (_PANEL + _GAP)
-    height = _TOP + len(variants) * _ROW + 30
+    height = _TOP + len(variants) * _ROW + 36
+    steps = "/".join(str(value) for value in sorted({row["steps"] for row in rows}))
+    caption = f"Scores on val after {steps} steps. A dot is a seed, a bar their mean; dashed: the single models' mean."
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
         'font-size="12">',
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
+        f'<text x="{_LABEL}" y="20" fill="{_GREY}">{caption}</text>',
         *_labels(list(variants)),
     ]
     for number, title in enumerate(titles):
@@ -78,29 +83,37 @@ def _labels(names: Sequence[str]) -> Iterable[str]:
 
 def _panel(left: int, title: str, values: dict[str, list[float]]) -> Iterable[str]:
     everything = [value for column in values.values() for value in column]
-    low, high = min(everything), max(everything)
-    margin = max(0.1 * (high - low), 0.005)
-    low, high = max(0.0, low - margin), high + margin
+    ticks = _ticks(min(everything), max(everything))
+    low, high = ticks[0], ticks[-1]
     bottom = _TOP + len(values) * _ROW
 
     def place(value: float) -> float:
         return round(left + (value - low) / (high - low) * _PANEL, 1)
 
-    yield f'<text x="{left}" y="{_TOP - 22}" font-weight="bold">{escape(title)}</text>'
+    yield f'<text x="{left}" y="{_TOP - 16}" font-weight="bold">{escape(title)}</text>'
     yield f'<rect x="{left}" y="{_TOP - 8}" width="{_PANEL}" height="{bottom - _TOP + 12}" fill="#f4f5f7"/>'
-    for share in (0.0, 0.5, 1.0):
-        value = low + share * (high - low)
-        anchor = {0.0: "start", 0.5: "middle", 1.0: "end"}[share]
-        yield f'<text x="{place(value)}" y="{bottom + 20}" text-anchor="{anchor}" fill="#5b6470">{value:.3f}</text>'
+    for tick in ticks:
+        x = place(tick)
+        yield f'<line x1="{x}" x2="{x}" y1="{_TOP - 8}" y2="{bottom + 4}" stroke="#dfe2e6"/>'
+        yield f'<text x="{x}" y="{bottom + 20}" text-anchor="middle" fill="{_GREY}">{tick:.3g}</text>'
     if SINGLES in values:
         x = place(statistics.mean(values[SINGLES]))
-        yield f'<line x1="{x}" x2="{x}" y1="{_TOP - 8}" y2="{bottom + 4}" stroke="#5b6470" stroke-dasharray="3 3"/>'
+        yield f'<line x1="{x}" x2="{x}" y1="{_TOP - 8}" y2="{bottom + 4}" stroke="{_GREY}" stroke-dasharray="3 3"/>'
     for number, (name, column) in enumerate(values.items()):
         colour = _COLOURS.get(name) or _COLOURS["own" if name.endswith("own FFN") else "joint"]
         y, x = _middle(number), place(statistics.mean(column))
         yield f'<line x1="{x}" x2="{x}" y1="{y - 7}" y2="{y + 7}" stroke="{colour}" stroke-width="3"/>'
         for value in column:
             yield f'<circle cx="{place(value)}" cy="{y}" r="3.5" fill="{colour}" fill-opacity="0.55"/>'
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers around all values, at most five."""
+    for step in (decade * digit for decade in (0.001, 0.01, 0.1) for digit in (1, 2, 5)):
+        first, last = math.floor(low / step), max(math.ceil(high / step), math.floor(low / step) + 1)
+        if last - first <= 4:
+            break
+    return [number * step for number in range(first, last + 1)]
 
 
 def _middle(number: int) -> int:
