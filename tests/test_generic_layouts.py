@@ -55,6 +55,8 @@ def test_three_layouts_finetune_on_two_ranks_with_paths_alone(tmp_path, toy):
     log = [json.loads(line) for line in (tmp_path / "tuned/log.jsonl").read_text().splitlines()]
     assert len(log) == 15 and set(log[-1]["val"]) == {"det", "average"}  # 10 passes over the signs, two a step
     assert all(value == value for row in log for value in row["loss"].values())
+    kept = json.loads((tmp_path / "tuned/weights/last/config.json").read_text())["tasks"]
+    assert kept["det"]["config"]["batch"] == kept["seg"]["config"]["batch"] == 2, "lowered for these data alone"
     run("launch/predict.py", "--run", tmp_path / "tuned", "--shards", shards, "--out", tmp_path / "test.json")
     section = json.loads((tmp_path / "test.json").read_text())
     assert section["cls"][0].keys() == {"unknown/9.jpg"} and section["seg"][0].keys() == {"9.png"}

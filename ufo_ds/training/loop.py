@@ -248,4 +248,4 @@ def checkpoint(session: Session, step: int) -> None:
 def write_weights(session: Session, name: str, figures: dict[str, Any]) -> None:
     """Write `RUN/weights/<name>/` from rank 0: every rank holds all weights under ZeRO-2."""
     if session.ranks.first:
-        save_weights(session.model, session.recipe, session.metas, session.run_dir / "weights" / name, figures)
+        save_weights(session.model, session.asked, session.metas, session.run_dir / "weights" / name, figures)

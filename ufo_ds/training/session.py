@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 import sys
@@ -52,10 +53,12 @@ class Session:
 
     `best` is the best evaluation so far (`step` and `val`, or empty); `replaced` counts the undecodable samples, of all
     ranks, that their successors stood in for. `pending` is the record of a step whose evaluation is still to come, as
-    an interrupted one leaves it. `shards` has the `fingerprint` of each task's shards.
+    an interrupted one leaves it. `shards` has the `fingerprint` of each task's shards. `asked` is the recipe before
+    batches were lowered, which the weights carry: on other data they need not be.
     """
 
     recipe: Recipe
+    asked: Recipe
     run_dir: Path
     ranks: Ranks
     device: torch.device
@@ -138,6 +141,7 @@ def open_session(
     threads = limit_threads(ranks, recipe.train.threads)
     metas = read_metas(recipe)
     recipe.tasks.names = list(metas)
+    asked = copy.deepcopy(recipe)
     lowered = fit_batches(recipe, metas, ranks.world)
     recipe.train.steps = recipe.train.steps or steps_of(recipe, metas, ranks.world)
     shards = {name: fingerprint(meta) for name, meta in metas.items()}
@@ -181,6 +185,7 @@ def open_session(
     )
     session = Session(
         recipe,
+        asked,
         run_dir,
         ranks,
         device,
