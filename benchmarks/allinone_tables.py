@@ -32,7 +32,8 @@ def by_variant(rows: Sequence[dict]) -> dict[str, dict[int, list[float]]]:
             if len(scores) == len(SCORES):
                 values = [scores[title] for _, _, title in SCORES]
                 complete.setdefault(name, {})[seed] = [*values, statistics.mean(values)]
-    return {name: complete[name] for name in sorted(complete, key=lambda name: name != SINGLES)}
+    order = sorted(complete, key=lambda name: (name != SINGLES, name.endswith("own FFN")))
+    return {name: complete[name] for name in order}
 
 
 def print_table(rows: Sequence[dict]) -> None:
