@@ -44,7 +44,7 @@ def plan_task(raw: Path, task: str, classes: str = "45") -> TaskPlan | None:
 
 def _image_folder(path: Path) -> Folder:
     folder = Folder(path)
-    folder.rejected.pop(_IDS, None)  # lies there as a list, not as an image
+    folder.forget(_IDS)  # lies there as a list, not as an image
     return folder
 
 

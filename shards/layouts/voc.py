@@ -80,11 +80,8 @@ def _first(raw: Path, names: tuple[str, ...]) -> Path | None:
 
 def _folder(images: Path, xmls: Path) -> Folder:
     folder = Folder(images)
-    beside = {path.name for path in list_xml(xmls)} if xmls == images else set()
-    for name in beside:
-        folder.forget(name)
-    if beside:
-        forget_papers(folder)
+    if xmls == images and any(name.lower().endswith(".xml") for name in folder.rejected):
+        forget_papers(folder)  # the XML is among them
     return folder
 
 
@@ -96,7 +93,7 @@ def _plan_lists(
 ) -> tuple[dict[str, SplitPlan], bool]:
     """Splits by lists of stems; and whether train is yet to be divided."""
     pool = Pool(folder)
-    names = {stem_of(name): name for name in (*folder.rejected, *folder.images)}
+    names = _by_stem(folder)
     lists, divided = _complete(given, sorted({*names, *known.stems}))
     splits = {split: _take(pool, split, stems, names, known) for split, stems in lists.items()}
     listed = {stem for stems in lists.values() for stem in stems}
@@ -106,10 +103,15 @@ def _plan_lists(
 
 
 def _plan_folder(split: str, folder: Folder, known: Annotations) -> SplitPlan:
-    names = {stem_of(name): name for name in (*folder.rejected, *folder.images)}
+    names = _by_stem(folder)
     plan = _take(Pool(folder), split, sorted(names), names, known)
     plan.unmatched += _without_image(known.stems - names.keys())
     return plan
+
+
+def _by_stem(folder: Folder) -> dict[str, str]:
+    """Names of the entries; of two with one stem, the usable image's."""
+    return {stem_of(name): name for name in (*folder.rejected, *folder.images)}
 
 
 def _without_image(stems: Iterable[str]) -> list[Unmatched]:

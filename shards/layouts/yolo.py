@@ -154,4 +154,4 @@ def _forget_texts(folder: Folder, texts: Iterable[str]) -> None:
     """Pass over what lies beside the images and belongs there: their labels, and papers."""
     forget_papers(folder)
     for name in texts:
-        folder.rejected.pop(name, None)
+        folder.forget(name)
