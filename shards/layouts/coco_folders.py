@@ -11,7 +11,7 @@ from shards.layouts import Boxes, SplitPlan, TaskPlan
 from shards.layouts.coco import CocoFile, read_coco
 from shards.layouts.files import Folder, relative_name
 from shards.layouts.pool import Pool
-from shards.layouts.splits import FOLDER_NAMES, add_notes, hold_out, unwrap
+from shards.layouts.splits import FOLDER_NAMES, finish, unwrap
 from ufo_ds.data.schema import ClassInfo
 from ufo_ds.errors import UserError
 
@@ -46,9 +46,7 @@ def plan_task(raw: Path, task: str) -> TaskPlan | None:
     splits = _share_out(raw, files)
     if "test" not in splits and (test := _unlisted_test(raw)):
         splits["test"] = test
-    if divided:
-        splits = {**hold_out(splits.pop("train")), **splits}
-    return add_notes(TaskPlan("det", "coco", classes, splits), divided)
+    return finish(TaskPlan("det", "coco", classes, splits), divided)
 
 
 def _find_jsons(raw: Path) -> dict[str, Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from shards.layouts import SplitPlan, TaskPlan
 from shards.layouts.files import Folder, forget_papers, is_hidden, read_class_names
 from shards.layouts.pool import Pool
-from shards.layouts.splits import add_notes, find_folders, hold_out, unwrap
+from shards.layouts.splits import find_folders, finish, unwrap
 from ufo_ds.data.schema import ClassInfo
 from ufo_ds.errors import UserError
 
@@ -28,9 +28,7 @@ def plan_task(raw: Path, task: str) -> TaskPlan | None:
     if not classes:
         return None if divided else _refuse(paths["train"])
     splits = {split: _plan_split(split, folder, classes) for split, folder in folders.items()}
-    if divided:
-        splits = hold_out(splits["train"], lambda sample: sample.label)
-    return add_notes(TaskPlan("cls", "folder", classes, splits), divided)
+    return finish(TaskPlan("cls", "folder", classes, splits), divided, lambda sample: sample.label)
 
 
 def _has_class_folder(path: Path) -> bool:

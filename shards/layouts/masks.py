@@ -8,7 +8,7 @@ from shards.layouts import CodedMask, SplitPlan, TaskPlan
 from shards.layouts.files import Folder, stem_of
 from shards.layouts.mask_classes import MaskClasses, read_mask_classes
 from shards.layouts.pool import Pool
-from shards.layouts.splits import FOLDER_NAMES, add_notes, find_folders, hold_out, unwrap
+from shards.layouts.splits import FOLDER_NAMES, find_folders, finish, need_train, unwrap
 from ufo_ds.data.schema import Unmatched
 from ufo_ds.errors import UserError
 
@@ -31,9 +31,7 @@ def plan_task(raw: Path, task: str) -> TaskPlan | None:
         raise UserError(f"{_mask_folder(folders['train'].path)}: no such folder; it must hold the masks (PNG)")
     classes = read_mask_classes(raw, masks)
     splits = {split: _plan_split(split, folder, masks.get(split), classes) for split, folder in folders.items()}
-    if divided:
-        splits = hold_out(splits["train"])
-    plan = add_notes(TaskPlan("seg", "masks", classes.classes, splits), divided)
+    plan = finish(TaskPlan("seg", "masks", classes.classes, splits), divided)
     plan.notes += classes.notes
     return plan
 
@@ -41,8 +39,7 @@ def plan_task(raw: Path, task: str) -> TaskPlan | None:
 def _image_folders(raw: Path) -> dict[str, Path]:
     """Folders of images by split, or the only one under ""."""
     found = find_folders(raw / IMAGES) or find_folders(raw, IMAGES)
-    if found and "train" not in found:
-        raise UserError(f"{raw}: has a folder for {', '.join(found)}, but none for train; add it")
+    need_train(raw, found)
     return found or ({"": raw / IMAGES} if (raw / IMAGES).is_dir() else {})
 
 

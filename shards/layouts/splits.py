@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,8 +42,31 @@ def find_folders(parent: Path, inner: str = "") -> dict[str, Path]:
     return found
 
 
+def need_train(raw: Path, found: Collection[str]) -> None:
+    """`UserError` where there are splits, but not this one."""
+    if found and "train" not in found:
+        raise UserError(f"{raw}: has images for {', '.join(found)}, but none for train; add them")
+
+
+def finish(plan: TaskPlan, divided: bool, group_of: Callable[[Sample], Hashable] = lambda _: 0) -> TaskPlan:
+    """Take val out of train where the data have no splits, and say in `notes` what they do not have.
+
+    Args:
+        plan: changed in place.
+        divided: whether train is yet to be divided.
+        group_of: the images of a group are divided by themselves.
+    """
+    if divided:
+        plan.splits = {**hold_out(plan.splits.pop("train"), group_of), **plan.splits}
+        held = len(plan.splits["val"].samples) if "val" in plan.splits else 0
+        plan.notes.append(f"{plan.task}: no splits given; {held} images, chosen by a hash of their names, are val")
+    else:
+        plan.notes += [f"{plan.task}: no {split} split" for split in FOLDER_NAMES if split not in plan.splits]
+    return plan
+
+
 def hold_out(plan: SplitPlan, group_of: Callable[[Sample], Hashable] = lambda _: 0) -> dict[str, SplitPlan]:
-    """Divide what has no splits into train and val; what was rejected stays with train.
+    """Divide train into train and val; what was rejected stays with train.
 
     In each group a tenth of the images becomes val, at least one of five: those whose names' hashes are the smallest.
     So it is the same on every machine, and images that are added move few others.
@@ -64,13 +87,3 @@ def hold_out(plan: SplitPlan, group_of: Callable[[Sample], Hashable] = lambda _:
 
 def _hash(sample: Sample) -> bytes:
     return hashlib.sha256(f"val/{sample.file_name}".encode("utf-8", "surrogateescape")).digest()
-
-
-def add_notes(plan: TaskPlan, divided: bool) -> TaskPlan:
-    """Say in `notes` what the data do not have."""
-    if divided:
-        held = len(plan.splits["val"].samples) if "val" in plan.splits else 0
-        plan.notes.append(f"{plan.task}: no splits given; {held} images, chosen by a hash of their names, are val")
-    else:
-        plan.notes += [f"{plan.task}: no {split} split" for split in FOLDER_NAMES if split not in plan.splits]
-    return plan

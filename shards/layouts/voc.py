@@ -13,7 +13,7 @@ from pathlib import Path
 from shards.layouts import Boxes, SplitPlan, TaskPlan
 from shards.layouts.files import Folder, forget_papers, plain_name, read_class_names, read_lines, stem_of
 from shards.layouts.pool import Pool
-from shards.layouts.splits import add_notes, find_folders, hold_out, unwrap
+from shards.layouts.splits import find_folders, finish, need_train, unwrap
 from shards.layouts.voc_xml import Annotations, list_xml, number_classes, read_annotations
 from ufo_ds.data.schema import IMAGE_EXTENSIONS, Unmatched
 from ufo_ds.errors import UserError
@@ -32,11 +32,11 @@ def plan_task(raw: Path, task: str) -> TaskPlan | None:
     places = _places(raw)
     if not places:
         return None
-    if "train" not in places and "" not in places:
-        raise UserError(f"{raw}: has images for {', '.join(places)}, but none for train; add them")
-    known = {split: read_annotations(xmls) for split, (_, xmls) in places.items()}
+    if "" not in places:
+        need_train(raw, places)
+    known = {xmls: read_annotations(xmls) for xmls in dict.fromkeys(xmls for _, xmls in places.values())}
     for split, (images, xmls) in places.items():
-        if split != "test" and not known[split].stems:
+        if split != "test" and not known[xmls].stems:
             raise UserError(f"{xmls}: holds no XML file; it must hold an annotation for each image of {images}")
     classes = number_classes(known.values(), read_class_names(raw / "classes.txt"))
     if not classes:
@@ -44,12 +44,11 @@ def plan_task(raw: Path, task: str) -> TaskPlan | None:
         raise UserError(f"{raw}: none of its {count} XML files has an object; name the classes in classes.txt")
     divided = False
     if "" in places:
-        splits, divided = _plan_lists(_folder(*places[""]), known[""], _read_lists(raw / LISTS))
+        images, xmls = places[""]
+        splits, divided = _plan_lists(_folder(images, xmls), known[xmls], _read_lists(raw / LISTS))
     else:
-        splits = {split: _plan_folder(split, _folder(*place), known[split]) for split, place in places.items()}
-    if divided:
-        splits = {**hold_out(splits.pop("train")), **splits}
-    return add_notes(TaskPlan("det", "voc", classes, splits), divided)
+        splits = _plan_folders(places, known)
+    return finish(TaskPlan("det", "voc", classes, splits), divided)
 
 
 # ---- places ----
@@ -60,7 +59,8 @@ def _places(raw: Path) -> dict[str, tuple[Path, Path]]:
     images, xmls = _first(raw, IMAGE_FOLDERS), _first(raw, XML_FOLDERS)
     inner = find_folders(images) if images else {}
     if images and inner:
-        found = {split: (path, xmls / path.name if xmls else path) for split, path in inner.items()}
+        shared = xmls is not None and bool(list_xml(xmls))
+        found = {split: (path, xmls if shared else xmls / path.name if xmls else path) for split, path in inner.items()}
     elif images and xmls:
         return {"": (images, xmls)}
     else:
@@ -102,11 +102,20 @@ def _plan_lists(
     return splits, divided
 
 
-def _plan_folder(split: str, folder: Folder, known: Annotations) -> SplitPlan:
-    names = _by_stem(folder)
-    plan = _take(Pool(folder), split, sorted(names), names, known)
-    plan.unmatched += _without_image(known.stems - names.keys())
-    return plan
+def _plan_folders(places: dict[str, tuple[Path, Path]], known: dict[Path, Annotations]) -> dict[str, SplitPlan]:
+    """Splits that are folders; those that share one of XML find their own in it."""
+    splits: dict[str, SplitPlan] = {}
+    owners: dict[Path, str] = {}
+    lost = {xmls: annotations.stems for xmls, annotations in known.items()}
+    for split, (images, xmls) in places.items():
+        folder = _folder(images, xmls)
+        names = _by_stem(folder)
+        splits[split] = _take(Pool(folder), split, sorted(names), names, known[xmls])
+        owners.setdefault(xmls, split)
+        lost[xmls] = lost[xmls] - names.keys()
+    for xmls, split in owners.items():
+        splits[split].unmatched += _without_image(lost[xmls])
+    return splits
 
 
 def _by_stem(folder: Folder) -> dict[str, str]:

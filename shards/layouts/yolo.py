@@ -12,7 +12,7 @@ from pathlib import Path
 from shards.layouts import Boxes, RelativeBoxes, SplitPlan, TaskPlan
 from shards.layouts.files import Folder, forget_papers, read_class_names, stem_of
 from shards.layouts.pool import Pool
-from shards.layouts.splits import add_notes, find_folders, hold_out, unwrap
+from shards.layouts.splits import find_folders, finish, need_train, unwrap
 from shards.layouts.yolo_images import Images
 from shards.layouts.yolo_labels import read_labels
 from shards.layouts.yolo_yaml import DataYaml, find_yaml, read_yaml
@@ -45,9 +45,7 @@ def plan_task(raw: Path, task: str) -> TaskPlan | None:
         splits = {split: _plan_folder(raw, split, images.folders[0], known) for split, images in found.items()}
     else:
         splits = _plan_lists(raw, found, known)
-    if divided:
-        splits = {**hold_out(splits.pop("train")), **splits}
-    return add_notes(TaskPlan("det", "yolo", classes, splits), divided)
+    return finish(TaskPlan("det", "yolo", classes, splits), divided)
 
 
 def _named(raw: Path) -> list[ClassInfo]:
@@ -61,8 +59,7 @@ def _images(raw: Path, given: DataYaml | None) -> dict[str, Images]:
     """The images by split, or the only folder of them under ""."""
     folders = {**find_folders(raw / IMAGES), **find_folders(raw, IMAGES)}
     found = {split: Images((path,)) for split, path in folders.items()} | (given.images if given else {})
-    if found and "train" not in found:
-        raise UserError(f"{raw}: has images for {', '.join(found)}, but none for train; add them")
+    need_train(raw, found)
     return found or ({"": Images((raw / IMAGES,))} if (raw / IMAGES).is_dir() else {})
 
 

@@ -194,4 +194,4 @@ def test_missing_folders_are_refused(raw, tmp_path):
     (raw / "masks/val").rename(raw / "masks/else")
     assert "masks/val: no such folder; it must hold the masks of" in fail("masks", raw, tmp_path / "out")
     (raw / "images/train").rename(raw / "images/training2")
-    assert "has a folder for val, but none for train" in fail("masks", raw, tmp_path / "out")
+    assert "has images for val, but none for train" in fail("masks", raw, tmp_path / "out")

@@ -140,6 +140,23 @@ def test_splits_that_are_folders(tmp_path, form):
     assert [item.entry for item in meta.splits["train"].unmatched] == ["lost.xml"]
 
 
+def test_splits_that_share_a_folder_of_xml(tmp_path):
+    raw = make_voc(tmp_path / "raw", {"train": 3, "val": 2, "test": 1})
+    for path in list((raw / "JPEGImages").iterdir()):
+        split = path.name.partition("_")[0]
+        write(raw / "images" / split / path.name, path.read_bytes())
+        path.unlink()
+    (raw / "JPEGImages").rmdir()
+    write(raw / "Annotations/lost.xml", XML.format(stem="lost", size=(40, 30), objects=""))
+    (raw / "Annotations/val_1.xml").unlink()
+    meta = build("voc", raw, tmp_path / "out")
+    assert {split: item.samples for split, item in meta.splits.items()} == {"train": 3, "val": 1, "test": 1}
+    assert rejected(meta, "val") == {"val_1.jpg": "no annotation val_1.xml"}
+    assert {split: [item.entry for item in part.unmatched] for split, part in meta.splits.items()} == {
+        "train": ["lost.xml"], "val": [], "test": []
+    }  # fmt: skip
+
+
 def test_a_folder_of_test_images_has_no_labels(tmp_path):
     raw = split_folders(tmp_path / "raw", "{}", "{}")
     image(raw / "test/9.jpg")
