@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.layouts import CodedMask, Source, SplitPlan, TaskPlan
-from shards.layouts.accounts import absence_notes, count_notes, plan_masks, plan_unlabelled
 from shards.layouts.files import Folder
+from shards.layouts.mask_pairs import mask_folder, plan_masks
+from shards.layouts.notes import absence_notes, count_notes
+from shards.layouts.pool import plan_unlabelled
 from shards.layouts.track1 import SEG_CLASSES
 from ufo_ds.data.schema import IGNORE_ID, SPLITS
 
@@ -113,7 +115,8 @@ def _plan_seg(base: Path, images: str, masks: tuple[_Masks, ...], folders: dict[
             continue
         there = [kind for kind in masks if (base / kind.folder / split).is_dir()]
         kind = there[0] if there else masks[0]
-        splits[split] = plan_masks(folder, base / kind.folder / split, kind.tail, kind.label)
+        found = mask_folder(base / kind.folder / split, folder.path)
+        splits[split] = plan_masks(folder, found, kind.label, kind.tail)
         if kind.coloured:
             notes.append(f"seg: the ids of {split} are made from the colours in {kind.folder}/{split}")
     notes += absence_notes("seg", {split: f"{images}/{split}" for split in SPLITS}, splits)

@@ -71,6 +71,10 @@ class Folder:
                 self.reject(name, f"same stem as {others}: a split needs distinct stems")
 
 
+Folders = dict[str, Folder]
+"""The image folders that there are, by split."""
+
+
 def _entries(folder: Path, prefix: str, deep: bool) -> Iterator[tuple[str, Path]]:
     """(name, path) of what a folder holds, ascending; `deep`: of what its folders hold, hidden ones and links aside."""
     try:

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from shards.layouts import Sample, SplitPlan, TaskPlan
-from shards.layouts.accounts import absence_notes, count_notes, plan_folder, plan_unlabelled, take_entries
+from shards.layouts import SplitPlan, TaskPlan
 from shards.layouts.files import Folder, plain_name
 from shards.layouts.matlab import read_mat
-from ufo_ds.data.schema import ClassInfo, Unmatched
+from shards.layouts.notes import absence_notes, count_notes
+from shards.layouts.pool import Pool, plan_unlabelled
+from ufo_ds.data.schema import ClassInfo
 from ufo_ds.errors import UserError, shown
 
 EXPECTS = "cars_train/, cars_test/ and devkit/ of Stanford Cars, or car_ims/ and cars_annos.mat"
@@ -26,6 +27,7 @@ _TRAIN = ("cars_train", "cars_train/cars_train")
 _TEST = ("cars_test", "cars_test/cars_test")
 """Some mirrors have the folder in a folder of the same name."""
 _TEST_LABELS = "cars_test_annos_withlabels.mat"
+UNLISTED = "not listed in the annotations"
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def _plan_kit(raw: Path, train: Path | None, test: Path | None) -> TaskPlan:
     splits: dict[str, SplitPlan] = {}
     if train:
         entries = list(_entries(_must_find(raw, "cars_train_annos.mat", remedy), len(classes)))
-        splits["train"] = _plan_listed(Folder(train), entries, True)
+        splits["train"] = _plan_folder("train", Folder(train), entries)
     if test:
         split, plan = _plan_test(raw, Folder(test), len(classes))
         splits[split] = plan
@@ -97,8 +99,8 @@ def _plan_test(raw: Path, folder: Folder, class_count: int) -> tuple[str, SplitP
     if path is None:
         return "test", plan_unlabelled(folder)
     entries = list(_entries(path, class_count))
-    labelled = entries[0].label is not None
-    return "val" if labelled else "test", _plan_listed(folder, entries, labelled)
+    split = "val" if entries[0].label is not None else "test"
+    return split, _plan_folder(split, folder, entries)
 
 
 # ---- images in one folder, and one list ----
@@ -108,12 +110,11 @@ def _plan_archive(raw: Path, images: Path) -> TaskPlan:
     path = _must_find(raw, "cars_annos.mat", f"it must list the images of {images}")
     classes = _read_classes(path)
     entries = list(_entries(path, len(classes)))
-    folder = Folder(images)
-    test = [entry for entry in entries if entry.test]
-    val = take_entries(folder, [entry.name for entry in test])
-    train = [entry for entry in entries if not entry.test]
-    parts = (("train", folder, train), ("val", val, test))
-    return _finish(classes, {split: _plan_listed(part, listed, True) for split, part, listed in parts if listed})
+    pool = Pool(Folder(images))
+    parts = {split: [entry for entry in entries if entry.test == (split == "val")] for split in ("train", "val")}
+    splits = {split: _take(pool, split, listed) for split, listed in parts.items() if listed}
+    pool.leave(next(iter(splits.values())), UNLISTED)
+    return _finish(classes, splits)
 
 
 def _finish(classes: list[ClassInfo], splits: dict[str, SplitPlan]) -> TaskPlan:
@@ -123,8 +124,16 @@ def _finish(classes: list[ClassInfo], splits: dict[str, SplitPlan]) -> TaskPlan:
     return TaskPlan("cls", "stanford_cars", classes, splits, notes + count_notes("cls", splits, OFFICIAL))
 
 
-def _plan_listed(folder: Folder, entries: list[_Entry], labelled: bool) -> SplitPlan:
+def _plan_folder(split: str, folder: Folder, entries: list[_Entry]) -> SplitPlan:
     """The images of a folder as a list has them."""
+    pool = Pool(folder)
+    plan = _take(pool, split, entries)
+    pool.leave(plan, UNLISTED)
+    return plan
+
+
+def _take(pool: Pool, split: str, entries: list[_Entry]) -> SplitPlan:
+    """The images that the list has for a split; it is labelled where the first entry is."""
     listed: dict[str, _Entry] = {}
     faults: dict[str, str] = {}
     for entry in entries:
@@ -133,14 +142,9 @@ def _plan_listed(folder: Folder, entries: list[_Entry], labelled: bool) -> Split
             faults[entry.name] = f"listed twice, as {first.where} and {entry.where}, with different classes"
         elif entry.fault:
             faults[entry.name] = f"{entry.where}: {entry.fault}"
-    faults |= {name: "not listed in the annotations" for name in folder.images if name not in listed}
-    samples = {
-        name: Sample(folder.images[name], entry.label) for name, entry in listed.items() if name in folder.images
-    }
-    absent = [
-        Unmatched(f"{entry.where} {name}", "no such image file") for name, entry in listed.items() if name not in folder
-    ]
-    return plan_folder(folder, samples, faults, labelled, absent)
+    labels = {name: entry.label for name, entry in listed.items()}
+    labelled = entries[0].label is not None
+    return pool.take(split, labels, faults, labelled, entry_of=lambda name: f"{listed[name].where} {name}")
 
 
 # ---- the .mat files ----

@@ -6,11 +6,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from shards.layouts import Boxes, Sample, SplitPlan, TaskPlan
-from shards.layouts.accounts import Folders, absence_notes, plan_folder, plan_masks, plan_unlabelled
+from shards.layouts import Boxes, SplitPlan, TaskPlan
 from shards.layouts.coco import CocoFile, read_coco
-from shards.layouts.files import Folder, plain_name, read_class_names, read_lines
-from ufo_ds.data.schema import SPLITS, ClassInfo, Unmatched
+from shards.layouts.files import Folder, Folders, plain_name, read_class_names, read_lines
+from shards.layouts.mask_pairs import mask_folder, plan_masks
+from shards.layouts.notes import absence_notes
+from shards.layouts.pool import plan_listed, plan_unlabelled
+from ufo_ds.data.schema import SPLITS, ClassInfo
 from ufo_ds.errors import UserError
 
 EXPECTS = "the folders track1_train_data/ and track1_test_data/ of the Track 1 download"
@@ -88,29 +90,21 @@ def _plan_cls(train_data: Path, folders: Folders) -> TaskPlan:
 
 
 def _cls_labelled(folder: Folder, path: Path, class_count: int) -> SplitPlan:
-    labels, faults, unmatched = _read_labels(path, folder, class_count)
-    faults |= {name: f"not listed in {path.name}" for name in folder.images if name not in labels}
-    samples = {name: Sample(folder.images[name], label) for name, label in labels.items() if name in folder.images}
-    return plan_folder(folder, samples, faults, True, unmatched)
-
-
-def _read_labels(path: Path, folder: Folder, class_count: int) -> tuple[dict[str, int], dict, list[Unmatched]]:
-    """Read `<file> <class id>` lines: labels in the list's order, faults by file, lines without a file."""
     labels: dict[str, int] = {}
     faults: dict[str, str] = {}
-    unmatched: list[Unmatched] = []
+    lines: dict[str, int] = {}
     for number, line in read_lines(path):
         match = re.fullmatch(r"(.+?)\s+([+-]?\d{1,9})", line, re.ASCII)
         if not match:
             raise UserError(f"{path}:{number}: {line!r:.80} is not '<file name> <class id>'")
         name, label = plain_name(match[1], f"{path}:{number}"), int(match[2])
-        if name not in folder:
-            unmatched.append(Unmatched(f"{path.name}:{number} {name}", "no such image file"))
-        elif labels.setdefault(name, label) != label:
+        lines.setdefault(name, number)
+        if labels.setdefault(name, label) != label:
             faults[name] = f"listed with labels {labels[name]} and {label}"
         elif not 0 <= label < class_count:
             faults[name] = f"label {label} is outside 0..{class_count - 1}"
-    return labels, faults, unmatched
+    unlisted = f"not listed in {path.name}"
+    return plan_listed(folder, labels, faults, unlisted, entry_of=lambda name: f"{path.name}:{lines[name]} {name}")
 
 
 # ---- detection ----
@@ -148,14 +142,11 @@ def _first_difference(found: list[ClassInfo], expected: list[ClassInfo]) -> str:
 
 
 def _det_labelled(folder: Folder, coco: CocoFile) -> SplitPlan:
-    samples = {name: Sample(folder.images[name], boxes) for name, boxes in coco.boxes.items() if name in folder.images}
-    faults = coco.faults | {name: f"not listed in {coco.path.name}" for name in folder.images if name not in samples}
-    absent = [
-        Unmatched(f"{coco.path.name}: image {boxes.image_id} {name}", "no such image file")
-        for name, boxes in coco.boxes.items()
-        if name not in folder
-    ]
-    return plan_folder(folder, samples, faults, True, absent + coco.unmatched)
+    def entry_of(name: str) -> str:
+        return f"{coco.path.name}: image {coco.boxes[name].image_id} {name}"
+
+    unlisted = f"not listed in {coco.path.name}"
+    return plan_listed(folder, coco.boxes, coco.faults, unlisted, unmatched=coco.unmatched, entry_of=entry_of)
 
 
 def _det_test(folder: Folder, path: Path) -> SplitPlan:
@@ -165,16 +156,11 @@ def _det_test(folder: Folder, path: Path) -> SplitPlan:
     for number, name in read_lines(path):
         if lines.setdefault(plain_name(name, f"{path}:{number}"), number) != number:
             faults[name] = f"listed on lines {lines[name]} and {number} of {path.name}"
-    faults |= {name: f"not listed in {path.name}" for name in folder.images if name not in lines}
-    samples = {
-        name: Sample(folder.images[name], Boxes(number)) for name, number in lines.items() if name in folder.images
-    }
-    absent = [
-        Unmatched(f"{path.name}:{number} {name}", "no such image file")
-        for name, number in lines.items()
-        if name not in folder
-    ]
-    return plan_folder(folder, samples, faults, False, absent)
+    labels = {name: Boxes(number) for name, number in lines.items()}
+    unlisted = f"not listed in {path.name}"
+    return plan_listed(
+        folder, labels, faults, unlisted, labelled=False, entry_of=lambda name: f"{path.name}:{lines[name]} {name}"
+    )
 
 
 # ---- segmentation ----
@@ -186,7 +172,9 @@ def _plan_seg(train_data: Path, folders: Folders) -> TaskPlan:
     if len(classes) > MAX_SEG_CLASSES:
         raise UserError(f"{path}: {len(classes)} classes, but 8-bit masks have room for {MAX_SEG_CLASSES}")
     splits = {
-        split: plan_masks(folder, train_data / f"seg/label/{split}") if split != "test" else plan_unlabelled(folder)
+        split: plan_masks(folder, mask_folder(train_data / f"seg/label/{split}", folder.path))
+        if split != "test"
+        else plan_unlabelled(folder)
         for split, folder in folders.items()
     }
     return TaskPlan("seg", "track1", classes, splits)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from shards.layouts import Boxes, Sample, SplitPlan, TaskPlan
-from shards.layouts.accounts import Folders, absence_notes, count_notes, plan_folder
+from shards.layouts import Boxes, SplitPlan, TaskPlan
 from shards.layouts.coco import checked_annotation
-from shards.layouts.files import Folder, plain_name, read_lines
+from shards.layouts.files import Folder, Folders, plain_name, read_lines
+from shards.layouts.notes import absence_notes, count_notes
+from shards.layouts.pool import plan_listed
 from shards.layouts.tt100k_classes import OPTION, choose_classes, class_notes
 from shards.layouts.tt100k_file import Picture, SignFile, read_signs
 from ufo_ds.data.schema import Unmatched
@@ -87,25 +88,22 @@ def _loss_notes(by_split: dict[str, list[Picture]], ids: dict[str, int], signs: 
 
 
 def _plan_split(folder: Folder, signs: SignFile, pictures: list[Picture], ids: dict[str, int]) -> SplitPlan:
-    samples: dict[str, Sample] = {}
+    labels: dict[str, Boxes | None] = {}
     faults: dict[str, str] = {}
-    absent: list[Unmatched] = []
     for picture in pictures:
-        name = picture.name
-        if name not in folder:
-            absent.append(Unmatched(f"{signs.path.name}: {picture.folder}/{name}", "no such image file"))
-        elif name in samples or name in faults:
-            faults[name] = f"{signs.path.name} lists it twice"
-        elif name in folder.images:
-            try:
-                samples[name] = Sample(folder.images[name], _boxes(picture, ids))
-            except ValueError as fault:
-                faults[name] = str(fault)
-    faults |= {
-        name: f"not listed in {signs.path.name}" for name in folder.images if name not in samples and name not in faults
-    }
-    absent += _compare_ids(folder, faults)
-    return plan_folder(folder, samples, faults, True, absent)
+        if picture.name in labels:
+            faults[picture.name] = f"{signs.path.name} lists it twice"
+            continue
+        labels[picture.name] = None
+        try:
+            labels[picture.name] = _boxes(picture, ids)
+        except ValueError as fault:
+            faults[picture.name] = str(fault)
+    unmatched, unlisted = _compare_ids(folder, faults), f"not listed in {signs.path.name}"
+    return plan_listed(
+        folder, labels, faults, unlisted, unmatched=unmatched,
+        entry_of=lambda name: f"{signs.path.name}: {folder.path.name}/{name}",
+    )  # fmt: skip
 
 
 def _boxes(picture: Picture, ids: dict[str, int]) -> Boxes:

@@ -88,9 +88,7 @@ def _folder(images: Path, xmls: Path) -> Folder:
 # ---- splits ----
 
 
-def _plan_lists(
-    folder: Folder, known: Annotations, given: dict[str, list[str]]
-) -> tuple[dict[str, SplitPlan], bool]:
+def _plan_lists(folder: Folder, known: Annotations, given: dict[str, list[str]]) -> tuple[dict[str, SplitPlan], bool]:
     """Splits by lists of stems; and whether train is yet to be divided."""
     pool = Pool(folder)
     names = _by_stem(folder)

@@ -168,7 +168,7 @@ def test_every_image_and_mask_is_accounted_for(raw, tmp_path):
     write(raw / "masks/train/1.png", png(np.zeros((9, 9), np.uint8)))
     meta = build("masks", raw, tmp_path / "out")
     assert rejected(meta) == {
-        "bare.jpg": "no mask bare.png in train",
+        "bare.jpg": "no mask bare.png",
         "lossy.jpg": "mask lossy.jpg: not an image file by its extension (png)",
         "0.jpg": "mask 0.png: ids 3 are neither in 0..2 nor 255",
         "1.jpg": "mask 1.png: 9 x 9 pixels, but the image has 40 x 30",
@@ -192,6 +192,6 @@ def test_a_bad_class_file_is_refused(raw, tmp_path, text, fragment):
 
 def test_missing_folders_are_refused(raw, tmp_path):
     (raw / "masks/val").rename(raw / "masks/else")
-    assert "masks/val: no such folder; it must hold the masks of" in fail("masks", raw, tmp_path / "out")
+    assert "masks/val: no such folder; it must hold the masks (PNG) of" in fail("masks", raw, tmp_path / "out")
     (raw / "images/train").rename(raw / "images/training2")
     assert "has images for val, but none for train" in fail("masks", raw, tmp_path / "out")

@@ -357,7 +357,7 @@ def test_labels_without_an_image_are_unmatched_and_not_found(download):
         found[task] = [u.entry for u in split.unmatched]
     assert found == {
         "cls": ["train.txt:8 gone.jpg"],
-        "det": ["train.json: image 50 gone.jpg", "train.json: annotation 7"],
+        "det": ["train.json: annotation 7", "train.json: image 50 gone.jpg"],
         "seg": ["gone.png", "notes.txt"],
     }
 
