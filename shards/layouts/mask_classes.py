@@ -18,7 +18,8 @@ from shards.mask_codes import values_of
 from ufo_ds.data.schema import IGNORE_ID, ClassInfo
 from ufo_ds.errors import UserError, shown
 
-CLASS_FILES = ("classes.csv", "class_dict.csv", "classes.txt")
+_CVAT = "labelmap.txt"
+CLASS_FILES = ("classes.csv", "class_dict.csv", "classes.txt", _CVAT)
 IGNORED = ("ignore", "void")
 """Names of what is no class: its pixels become 255."""
 _LISTED = 12
@@ -69,6 +70,9 @@ def _of_file(path: Path) -> MaskClasses:
 
 def _fields(path: Path, line: str) -> list[str]:
     """A line's name and numbers. In a list of names a number may be part of the name: there it takes three."""
+    if path.name == _CVAT:  # label:color_rgb:parts:actions
+        name, colour = (*line.split(":"), "")[:2]
+        return [name, *(field.strip() for field in colour.split(","))]
     if path.suffix == ".csv" or "," in line:
         try:
             return [field.strip() for field in next(csv.reader([line]))]

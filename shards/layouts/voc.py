@@ -5,17 +5,17 @@ The official description: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/devkit_
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from shards.layouts import Boxes, SplitPlan, TaskPlan
-from shards.layouts.files import Folder, forget_papers, plain_name, read_class_names, read_lines, stem_of
+from shards.layouts.files import Folder, forget_papers, read_class_names, stem_of
 from shards.layouts.pool import Pool
 from shards.layouts.splits import find_folders, finish, need_train, unwrap
+from shards.layouts.voc_lists import complete, read_lists
 from shards.layouts.voc_xml import Annotations, list_xml, number_classes, read_annotations
-from ufo_ds.data.schema import IMAGE_EXTENSIONS, Unmatched
+from ufo_ds.data.schema import Unmatched
 from ufo_ds.errors import UserError
 
 EXPECTS = "Pascal VOC's folders Annotations/ and JPEGImages/, or XML files beside the images, in train/ and val/ too"
@@ -45,7 +45,7 @@ def plan_task(raw: Path, task: str) -> TaskPlan | None:
     divided = False
     if "" in places:
         images, xmls = places[""]
-        splits, divided = _plan_lists(_folder(images, xmls), known[xmls], _read_lists(raw / LISTS))
+        splits, divided = _plan_lists(_folder(images, xmls), known[xmls], read_lists(raw / LISTS))
     else:
         splits = _plan_folders(places, known)
     return finish(TaskPlan("det", "voc", classes, splits), divided)
@@ -92,7 +92,7 @@ def _plan_lists(folder: Folder, known: Annotations, given: dict[str, list[str]])
     """Splits by lists of stems; and whether train is yet to be divided."""
     pool = Pool(folder)
     names = _by_stem(folder)
-    lists, divided = _complete(given, sorted({*names, *known.stems}))
+    lists, divided = complete(given, sorted({*names, *known.stems}))
     splits = {split: _take(pool, split, stems, names, known) for split, stems in lists.items()}
     listed = {stem for stems in lists.values() for stem in stems}
     splits["train"].unmatched += _without_image(known.stems - names.keys() - listed)
@@ -123,31 +123,6 @@ def _by_stem(folder: Folder) -> dict[str, str]:
 
 def _without_image(stems: Iterable[str]) -> list[Unmatched]:
     return [Unmatched(f"{stem}.xml", "no such image file") for stem in sorted(stems)]
-
-
-def _read_lists(folder: Path) -> dict[str, list[str]]:
-    """The stems of each list that there is; a line may have the 1, 0 or -1 of VOC's lists by class behind it."""
-    lists: dict[str, list[str]] = {}
-    for name in ("train", "val", "trainval", "test"):
-        path = folder / f"{name}.txt"
-        if not path.exists():
-            continue
-        lists[name] = []
-        for number, line in read_lines(path):
-            entry = plain_name(re.sub(r"\s+-?[01]$", "", line), f"{path}:{number}")
-            lists[name].append(stem_of(entry) if Path(entry).suffix[1:].lower() in IMAGE_EXTENSIONS else entry)
-        if not lists[name]:
-            raise UserError(f"{path}: empty; write a stem a line, or remove it")
-    return lists
-
-
-def _complete(lists: dict[str, list[str]], everything: list[str]) -> tuple[dict[str, list[str]], bool]:
-    """Lists of train, val and test, and whether train is yet to be divided: it is where there is no val either."""
-    pool = lists.pop("trainval", everything)
-    if "train" not in lists:
-        elsewhere = {stem for stems in lists.values() for stem in stems}
-        return {"train": [stem for stem in pool if stem not in elsewhere], **lists}, "val" not in lists
-    return lists, False
 
 
 def _take(pool: Pool, split: str, stems: list[str], names: dict[str, str], known: Annotations) -> SplitPlan:

@@ -12,17 +12,17 @@ from pathlib import Path
 from shards.layouts import Boxes, RelativeBoxes, SplitPlan, TaskPlan
 from shards.layouts.files import Folder, forget_papers, read_class_names, stem_of
 from shards.layouts.pool import Pool
-from shards.layouts.splits import find_folders, finish, need_train, unwrap
+from shards.layouts.splits import FOLDER_NAMES, find_folders, finish, need_train, unwrap
 from shards.layouts.yolo_images import Images
 from shards.layouts.yolo_labels import read_labels
 from shards.layouts.yolo_yaml import DataYaml, find_yaml, read_yaml
-from ufo_ds.data.schema import ClassInfo, Unmatched
+from ufo_ds.data.schema import IMAGE_EXTENSIONS, ClassInfo, Unmatched
 from ufo_ds.errors import UserError
 
 EXPECTS = "data.yaml or classes.txt, and the folders images/ and labels/, with or without train/, val/ and test/"
 IMAGES, LABELS = "images", "labels"
 CLASS_FILES = ("classes.txt", "labels/classes.txt", "obj.names")
-_PAPERS = ("classes.txt", "train.txt", "val.txt", "test.txt")
+_PAPERS = ("classes.txt", "train.txt", "valid.txt", "val.txt", "test.txt")
 
 
 def plan_task(raw: Path, task: str) -> TaskPlan | None:
@@ -58,17 +58,44 @@ def _named(raw: Path) -> list[ClassInfo]:
 def _images(raw: Path, given: DataYaml | None) -> dict[str, Images]:
     """The images by split, or the only folder of them under ""."""
     folders = {**find_folders(raw / IMAGES), **find_folders(raw, IMAGES)}
+    if not folders:
+        folders = {"": raw / IMAGES} if (raw / IMAGES).is_dir() else _beside(raw)
+    if given and given.images:
+        folders.pop("", None)
     found = {split: Images((path,)) for split, path in folders.items()} | (given.images if given else {})
-    need_train(raw, found)
-    return found or ({"": Images((raw / IMAGES,))} if (raw / IMAGES).is_dir() else {})
+    if "" not in found:
+        need_train(raw, found)
+    return found
+
+
+def _beside(raw: Path) -> dict[str, Path]:
+    """Folders in which the labels lie beside the images, as labelImg and CVAT write them."""
+    found = find_folders(raw)
+    if not any(map(_has_pair, found.values())):
+        names = {f"obj_{name}_data": split for split, names in FOLDER_NAMES.items() for name in names}
+        found = {split: raw / name for name, split in names.items() if (raw / name).is_dir()}
+        if found.keys() == {"train"}:  # CVAT calls it so where there are no splits
+            found = {"": found["train"]}
+    return found or ({"": raw} if _has_pair(raw) else {})
+
+
+def _has_pair(folder: Path) -> bool:
+    """Whether an image has its labels beside it."""
+    names = {path.name for path in folder.iterdir()}
+    images = (name for name in names if Path(name).suffix[1:].lower() in IMAGE_EXTENSIONS)
+    return any(f"{stem_of(name)}.txt" in names for name in images)
 
 
 def label_folder(raw: Path, images: Path) -> Path:
-    """Where the labels of a folder of images lie: the last `images` of its path in `raw` becomes `labels`."""
+    """Where the labels of a folder of images lie: the last `images` of its path in `raw` becomes `labels`.
+
+    Where there is no such folder, they may lie beside the images.
+    """
     parts = list(images.relative_to(raw).parts)
     for place in reversed(range(len(parts))):
         if parts[place] == IMAGES:
-            return raw.joinpath(*parts[:place], LABELS, *parts[place + 1 :])
+            labels = raw.joinpath(*parts[:place], LABELS, *parts[place + 1 :])
+            return labels if labels.is_dir() or not _has_pair(images) else images
     return images
 
 

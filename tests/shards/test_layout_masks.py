@@ -51,6 +51,45 @@ def test_split_folders_may_stand_above(raw, tmp_path):
     assert build("masks", tmp_path / "other", tmp_path / "out").splits["train"].samples == 4
 
 
+@pytest.mark.parametrize("places", [
+    ("images/{}", "annotations/{}"), ("{}/images", "{}/labels"), ("{}", "{}_labels"), ("{}", "{}annot"),
+])  # fmt: skip
+def test_other_names_of_folders_and_masks(raw, tmp_path, capsys, places):
+    for split in ("train", "val"):
+        for old, new, tail in (("images", places[0], ""), ("masks", places[1], "_L")):
+            for path in (raw / old / split).iterdir():
+                write(tmp_path / "new" / new.format(split) / f"{path.stem}{tail}{path.suffix}", path.read_bytes())
+    meta = build("masks", tmp_path / "new", tmp_path / "out")
+    assert {split: part.samples for split, part in meta.splits.items()} == {"train": 4, "val": 2}
+    assert [mask_of(tmp_path / "out", f"{number}.jpg")[1, 0] for number in range(4)] == [0, 1, 2, 0]
+    assert "seg: masks are named as their images, with _L behind" in capsys.readouterr().out
+
+
+def test_masks_of_other_names_are_not_taken_for_endings(tmp_path):
+    raw = make_masks(tmp_path / "raw")
+    for path in list((raw / "masks/train").iterdir()):
+        path.rename(path.with_name(f"{path.stem}0.png"))
+    assert "none of the 4 files of the train split can be used (the first: 0.jpg: no mask 0.png)" in fail(
+        "masks", raw, tmp_path / "out"
+    )
+
+
+def test_vocs_lists(tmp_path):
+    raw = make_masks(tmp_path / "raw", {"": 6})
+    (raw / "images").rename(raw / "JPEGImages")
+    (raw / "masks").rename(raw / "SegmentationClass")
+    (raw / "SegmentationClass/4.png").unlink()
+    for split, stems in (("train", "0\n1\n9\n"), ("val", "2\n"), ("test", "4\n")):
+        write(raw / f"ImageSets/Segmentation/{split}.txt", stems)
+    meta = build("masks", raw, tmp_path / "out")
+    assert {split: (part.samples, part.labelled) for split, part in meta.splits.items()} == {
+        "train": (2, True), "val": (1, True), "test": (1, False)
+    }  # fmt: skip
+    reason = "in none of the lists of ImageSets/Segmentation"
+    assert rejected(meta) == {"3.jpg": reason, "5.jpg": reason}
+    assert [item.entry for item in meta.splits["train"].unmatched] == ["9.jpg"]
+
+
 def test_without_splits_a_tenth_is_val(tmp_path):
     meta = build("masks", make_masks(tmp_path / "raw", {"": 20}), tmp_path / "out")
     assert (meta.splits["train"].samples, meta.splits["val"].samples) == (18, 2)
@@ -110,6 +149,7 @@ PAINTED = np.ascontiguousarray(np.resize(COLOURS, (HEIGHT, WIDTH, 3)))
     ("classes.csv", "road,255,0,0\nsky,0,0,255\nignore,9,9,9\nbig car,0,255,0\n"),
     ("class_dict.csv", "name, r, g, b\nroad, 255, 0, 0\nsky, 0, 0, 255\nVoid, 9, 9, 9\nbig car, 0, 255, 0\n"),
     ("classes.txt", "road 255 0 0\nsky 0 0 255\nvoid 9 9 9\nbig car 0 255 0\n"),
+    ("labelmap.txt", "# label:color_rgb\nroad:255,0,0::\nsky:0,0,255::\nvoid:9,9,9::\nbig car:0,255,0::\n"),
 ])  # fmt: skip
 def test_colours_become_ids(raw, tmp_path, file, text):
     write(raw / file, text)

@@ -49,6 +49,42 @@ def test_roboflows_folders(raw, tmp_path):
     assert len(boxes(tmp_path / "out", "val")["0.jpg"]) == 1
 
 
+def beside(raw, *folders, count=3):
+    for folder in folders:
+        for number in range(count):
+            image(raw / folder / f"{number}.jpg")
+            write(raw / folder / f"{number}.txt", "1 0.5 0.5 0.5 0.5\n")
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("folders", "names", "samples"),
+    [
+        (["."], "classes.txt", {"train": 4, "val": 1}),
+        (["train", "valid"], "classes.txt", {"train": 5, "val": 5}),
+        (["images"], "classes.txt", {"train": 4, "val": 1}),
+        (["obj_train_data"], "obj.names", {"train": 4, "val": 1}),
+        (["obj_train_data", "obj_valid_data"], "obj.names", {"train": 5, "val": 5}),
+    ],
+)
+def test_labels_beside_the_images(tmp_path, folders, names, samples):
+    raw = beside(tmp_path / "raw", *folders, count=5)
+    write(raw / names, "sign\r\nlamp\r\n")
+    write(raw / "obj.data", "classes = 2\n")
+    meta = build("yolo", raw, tmp_path / "out")
+    assert {split: item.samples for split, item in meta.splits.items()} == samples
+    assert not rejected(meta) and not meta.splits["train"].unmatched
+    assert list(boxes(tmp_path / "out", "train").values()) == [[(1, HALF, 0)]] * samples["train"]
+
+
+def test_a_test_folder_of_images_alone_beside_labelled_ones(tmp_path):
+    raw = beside(tmp_path / "raw", "train")
+    write(raw / "classes.txt", "sign\nlamp\n")
+    image(raw / "test/9.jpg")
+    meta = build("yolo", raw, tmp_path / "out")
+    assert not meta.splits["test"].labelled and boxes(tmp_path / "out", "test") == {"9.jpg": None}
+
+
 def test_without_a_yaml_and_without_splits(tmp_path):
     raw = make_yolo(tmp_path / "raw", {"": 20}, yaml=False)
     meta = build("yolo", raw, tmp_path / "out")
