@@ -80,12 +80,17 @@ def is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
+def _whole(value: Any) -> Any:
+    """A float without a fraction, as tables of floats write ids and sizes, as the whole number it is; else `value`."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+
 def _read_categories(value: dict, path: Path) -> list[ClassInfo] | None:
     if "categories" not in value:
         return None
     classes: dict[int, ClassInfo] = {}
     for number, item in enumerate(_objects(value, "categories", path)):
-        where, class_id, name = f"{path}: categories[{number}]", item.get("id"), item.get("name")
+        where, class_id, name = f"{path}: categories[{number}]", _whole(item.get("id")), item.get("name")
         if not is_count(class_id):
             raise UserError(f"{where}.id is {shown(class_id)}, not a whole number from 0 up")
         if not isinstance(name, str) or not name or not name.isprintable():
@@ -103,7 +108,7 @@ def _read_images(coco: CocoFile, images: list[dict], checked_name: Callable[[Any
     names: dict[int, str] = {}
     for number, item in enumerate(images):
         where = f"{coco.path}: images[{number}]"
-        image_id, size = item.get("id"), (item.get("width"), item.get("height"))
+        image_id, size = _whole(item.get("id")), (_whole(item.get("width")), _whole(item.get("height")))
         if not is_count(image_id):
             raise UserError(f"{where}.id is {shown(image_id)}, not a whole number from 0 up")
         if image_id in names:
@@ -122,7 +127,7 @@ def _read_images(coco: CocoFile, images: list[dict], checked_name: Callable[[Any
 def _add_annotation(coco: CocoFile, names: dict[int, str], known: set[int], number: int, item: dict) -> None:
     """Enter an annotation under its image, or the image's fault."""
     label = f"annotation {shown(item['id'])}" if "id" in item else f"annotations[{number}]"
-    image_id = item.get("image_id")
+    image_id = _whole(item.get("image_id"))
     name = names.get(image_id) if is_count(image_id) else None
     if name is None:
         reason = f"image_id {shown(image_id)} is none of the images"
@@ -148,7 +153,7 @@ def is_finite(value: Any) -> bool:
 
 def checked_annotation(item: dict, known: set[int]) -> dict:
     """The keys that training knows, checked but for the image's borders. `ValueError` says what is wrong."""
-    bbox, category_id, iscrowd = item.get("bbox"), item.get("category_id"), item.get("iscrowd", 0)
+    bbox, category_id, iscrowd = item.get("bbox"), _whole(item.get("category_id")), item.get("iscrowd", 0)
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(is_finite(number) for number in bbox):
         raise ValueError(f"bbox {shown(bbox, 60)} is not four finite numbers")
     if bbox[2] <= 0 or bbox[3] <= 0:

@@ -7,7 +7,7 @@ from pathlib import Path
 from shards.layouts import SplitPlan, TaskPlan
 from shards.layouts.files import Folder, forget_papers, is_hidden, read_class_names
 from shards.layouts.pool import Pool
-from shards.layouts.splits import find_folders, finish, unwrap
+from shards.layouts.splits import find_folders, finish, need_train, other_folders, unwrap
 from ufo_ds.data.schema import ClassInfo
 from ufo_ds.errors import UserError
 
@@ -20,6 +20,9 @@ def plan_task(raw: Path, task: str) -> TaskPlan | None:
         return None
     raw = unwrap(raw, lambda path: "train" in find_folders(path) or _has_class_folder(path))
     paths = find_folders(raw)
+    others = other_folders(raw)
+    if not others:
+        need_train(raw, paths)
     divided = "train" not in paths
     folders = {split: Folder(path, deep=True) for split, path in ({"train": raw} if divided else paths).items()}
     if divided:
@@ -28,7 +31,9 @@ def plan_task(raw: Path, task: str) -> TaskPlan | None:
     if not classes:
         return None if divided else _refuse(paths["train"])
     splits = {split: _plan_split(split, folder, classes) for split, folder in folders.items()}
-    return finish(TaskPlan("cls", "folder", classes, splits), divided, lambda sample: sample.label)
+    plan = finish(TaskPlan("cls", "folder", classes, splits), divided, lambda sample: sample.label)
+    plan.notes += [] if divided else [f"cls: {raw / name} is no folder of a split, and not read" for name in others]
+    return plan
 
 
 def _has_class_folder(path: Path) -> bool:

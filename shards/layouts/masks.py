@@ -9,7 +9,7 @@ from shards.layouts.files import Folder, stem_of
 from shards.layouts.mask_classes import MaskClasses, read_mask_classes
 from shards.layouts.mask_pairs import find_tail, mask_folder, pair, plan_masks
 from shards.layouts.pool import Pool, plan_unlabelled
-from shards.layouts.splits import FOLDER_NAMES, find_folders, finish, need_train, unwrap
+from shards.layouts.splits import FOLDER_NAMES, find_folders, finish, need_train, split_of, unwrap
 from shards.layouts.voc_lists import complete, read_lists
 
 EXPECTS = "the folders images/ and masks/, with or without train/, val/ and test/ in or above them"
@@ -94,9 +94,9 @@ def _mask_path(images: Path) -> Path:
     """Where the masks of a folder of images lie."""
     if images.name in IMAGES:
         candidates = [images.with_name(name) for name in MASKS]
-    elif images.parent.name in IMAGES:
-        split = next(names for names in FOLDER_NAMES.values() if images.name in names)
-        candidates = [images.parents[1] / masks / name for masks in MASKS for name in (images.name, *split)]
+    elif images.parent.name in IMAGES and (split := split_of(images.name)):
+        names = (images.name, *FOLDER_NAMES[split])
+        candidates = [images.parents[1] / masks / name for masks in MASKS for name in names]
     else:
         candidates = [images.with_name(images.name + tail) for tail in TAILS]
     return next((path for path in candidates if path.is_dir()), candidates[0])

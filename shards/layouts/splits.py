@@ -11,8 +11,10 @@ from shards.layouts import Sample, SplitPlan, TaskPlan
 from shards.layouts.files import is_hidden
 from ufo_ds.errors import UserError
 
-FOLDER_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
-"""What a split's folder may be called."""
+FOLDER_NAMES = {
+    "train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing"),
+}  # fmt: skip
+"""What a split's folder may be called, in letters of either case and with `_set` behind."""
 HELD_OUT = 0.1
 """Share of the labelled images that become val where the data have no splits."""
 FEWEST = 5
@@ -23,7 +25,7 @@ def unwrap(raw: Path, is_right: Callable[[Path], bool]) -> Path:
     """`raw`, or the folder in it that archives are packed with: the only one there, and the right one."""
     path = raw
     while not is_right(path):
-        inner = [item for item in path.iterdir() if item.is_dir() and not is_hidden(item)]
+        inner = _folders_in(path)
         if len(inner) != 1:
             return raw
         path = inner[0]
@@ -33,13 +35,29 @@ def unwrap(raw: Path, is_right: Callable[[Path], bool]) -> Path:
 def find_folders(parent: Path, inner: str = "") -> dict[str, Path]:
     """The folders `parent/<split>/inner` that there are, by split. `UserError` where a split has two."""
     found: dict[str, Path] = {}
-    for split, names in FOLDER_NAMES.items():
-        there = [parent / name / inner for name in names if (parent / name / inner).is_dir()]
-        if len(there) > 1:
-            raise UserError(f"{there[1]}: stands beside {there[0]}; both mean the {split} split, keep one")
-        if there:
-            found[split] = there[0]
-    return found
+    for path in _folders_in(parent) if parent.is_dir() else ():
+        split = split_of(path.name)
+        if split is None or not (path / inner).is_dir():
+            continue
+        if split in found:
+            raise UserError(f"{path / inner}: stands beside {found[split]}; both mean the {split} split, keep one")
+        found[split] = path / inner
+    return {split: found[split] for split in FOLDER_NAMES if split in found}
+
+
+def split_of(name: str) -> str | None:
+    """The split that a folder of this name holds."""
+    plain = name.lower().removesuffix("_set")
+    return next((split for split, names in FOLDER_NAMES.items() if plain in names), None)
+
+
+def other_folders(parent: Path) -> list[str]:
+    """Names of the folders that are no split's."""
+    return [path.name for path in _folders_in(parent) if split_of(path.name) is None]
+
+
+def _folders_in(parent: Path) -> list[Path]:
+    return sorted(path for path in parent.iterdir() if path.is_dir() and not is_hidden(path))
 
 
 def need_train(raw: Path, found: Collection[str]) -> None:

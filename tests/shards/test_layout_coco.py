@@ -1,6 +1,7 @@
 """The layout `coco`: where the JSON files and the images may stand."""
 
 import json
+import re
 
 import pytest
 from small_layouts import boxes, build, edit, fail, image, make_coco, rejected, write
@@ -33,6 +34,18 @@ def test_places(tmp_path, folder, file, sub):
     found = boxes(tmp_path / "out", "train")
     sub = sub.format("train")
     assert found[f"{sub}1.jpg"] == [(8, [1, 2, 10, 12], 0)] and found[f"{sub}3.jpg"] == []
+
+
+def test_whole_numbers_may_be_floats(tmp_path):
+    raw = make_coco(tmp_path / "raw")
+    expected = build("coco", raw, tmp_path / "out") and boxes(tmp_path / "out", "train")
+    file = raw / OFFICIAL.format("train")
+    write(file, re.sub(r'"(id|image_id|category_id|width|height)": (\d+)', r'"\1": \2.0', file.read_text()))
+    assert '"category_id": 3.0' in file.read_text()
+    meta = build("coco", raw, tmp_path / "floats")
+    assert boxes(tmp_path / "floats", "train") == expected and meta.class_ids == [3, 8]
+    edit(file, lambda v: v["images"][0].update(width=40.5))
+    assert "images[0].width is 40.5, not a number of pixels" in fail("coco", raw, tmp_path / "floats")
 
 
 def test_one_json_is_divided(tmp_path):

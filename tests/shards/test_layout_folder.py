@@ -23,10 +23,21 @@ def test_equal_names_in_several_classes_stay_apart(raw, tmp_path):
     assert meta.splits["val"].samples == 2 and "test" not in meta.splits
 
 
-@pytest.mark.parametrize("name", ["valid", "validation"])
+@pytest.mark.parametrize("name", ["valid", "validation", "Dev", "validation_set"])
 def test_val_has_other_names(raw, tmp_path, name):
     (raw / "val").rename(raw / name)
     assert build("folder", raw, tmp_path / "out").splits["val"].samples == 2
+
+
+def test_a_folder_that_is_no_split_is_said(raw, tmp_path, capsys):
+    image(raw / "extra/cat/0.jpg")
+    assert build("folder", raw, tmp_path / "out").splits["train"].samples == 6
+    assert f"{raw / 'extra'} is no folder of a split, and not read" in capsys.readouterr().out
+
+
+def test_splits_without_train_are_no_classes(raw, tmp_path):
+    (raw / "train").rename(raw / "Testing")
+    assert "has images for val, test, but none for train" in fail("folder", raw, tmp_path / "out")
 
 
 def test_without_splits_a_tenth_of_each_class_is_val(tmp_path, capsys):
