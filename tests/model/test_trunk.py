@@ -71,6 +71,12 @@ def test_a_trunk_that_cannot_be_had_gets_one_line(config, line):
         Trunk(config)
 
 
+def test_batch_norm_is_refused():
+    config = ModelConfig(trunk="vit_small_resnet26d_224", trunk_kwargs={"embed_dim": 48, "depth": 1}, pretrained=False)
+    with pytest.raises(UserError, match="'vit_small_resnet26d_224' has BatchNorm"):
+        Trunk(config)
+
+
 @pytest.mark.parametrize("options", [TINY, {**TINY, "patch_size": 14}])
 def test_pyramid_levels_are_each_twice_the_next(options):
     trunk = Trunk(ModelConfig(trunk="vit_tiny_patch16_224", trunk_kwargs=options, pretrained=False, depths=2))

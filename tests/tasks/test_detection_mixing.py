@@ -94,9 +94,11 @@ def scenes(seeds, kind=".png", size=(150, 200), sides=(14, 40)):
             for part in parts
         ]
         torch.manual_seed(seed)
-        yield raws[0], [(raw, QUARTER) for raw in raws[1:4]], [
-            (raw, Cutout(number)) for raw in raws[4:] for number in range(min(2, len(annotations_of(raw))))
-        ]
+        yield (
+            raws[0],
+            [(raw, QUARTER) for raw in raws[1:4]],
+            [(raw, Cutout(number)) for raw in raws[4:] for number in range(min(2, len(annotations_of(raw))))],
+        )
 
 
 LARGE = {"kind": ".jpg", "size": (600, 800), "sides": (60, 160)}  # decoded reduced
@@ -197,6 +199,16 @@ def test_a_recipe_without_the_new_keys_draws_as_before():
     before = [[0.28543398, 0.51932061, 0.16156641, 0.24927388], [0.02962051, 0.14540976, 0.05924102, 0.15233403]]
     torch.testing.assert_close(example.target["boxes"], torch.tensor(before), rtol=0, atol=1e-6)
     assert torch.rand(()).item() == pytest.approx(0.76348442, abs=1e-7)
+
+
+def test_a_scale_leaves_a_pixel_of_the_shorter_side():
+    image = np.full((10, 2000, 3), 90, np.uint8)
+    label = {"image_id": 1, "annotations": [annotation(0, 5, 1, 900, 8)]}
+    raw = RawSample("a.png", {"jpg": cv2.imencode(".png", image)[1].tobytes(), "json": json.dumps(label).encode()})
+    transform = TrainTransform(config(size=(128, 128), scale_jitter=(0.1, 2.0)), META)
+    for seed in range(30):
+        torch.manual_seed(seed)
+        assert transform(raw).image.shape == (3, 128, 128)
 
 
 class Labels:

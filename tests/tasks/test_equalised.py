@@ -11,6 +11,7 @@ from torchvision.ops import box_convert
 from transformers.loss.loss_rt_detr import RTDetrHungarianMatcher
 
 from ufo_ds.data.batch import Batch
+from ufo_ds.errors import UserError
 from ufo_ds.recipe import DetConfig
 from ufo_ds.tasks.detection.equalised import SCALE, GradientRatio
 from ufo_ds.tasks.detection.head import DetectionHead
@@ -140,6 +141,13 @@ def test_ranks_add_what_they_counted(monkeypatch):
     assert ratio.sums.flatten().tolist() == [4.0, 10.0]
     ratio.settle()  # nothing seen here: the others must not wait
     assert ratio.sums.flatten().tolist() == [5.0, 11.0]
+
+
+def test_an_exponent_of_zero_is_refused():
+    kwargs = {**DET["decoder_kwargs"], "focal_loss_gamma": 0.0}
+    config = DetConfig(**{**DET, "decoder_kwargs": kwargs}, loss="equalised_focal")
+    with pytest.raises(UserError, match="focal_loss_gamma is 0"):
+        make_model("det", DetectionHead, config, META)
 
 
 def test_sums_of_several_batches_are_one():

@@ -140,3 +140,18 @@ def test_the_defaults_draw_what_they_always_drew():
     state = torch.get_rng_state()
     torch.manual_seed(3)
     assert place_crop(mask, (64, 80), 1.2, SegConfig()) == expected and torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_crop_at_a_rare_pixel_is_drawn_anew_too_where_a_class_fills_it():
+    mask = np.zeros((300, 300), np.uint8)
+    mask[140:148, 140:148], mask[:, 170:] = 1, 2
+    shares = []
+    for ratio in (1.0, 0.75):
+        config = SegConfig(rare_crops=1.0, cat_max_ratio=ratio)
+        crops = []
+        for seed in range(60):
+            torch.manual_seed(seed)
+            crops.append(place_crop(mask, (100, 100), 1.0, config).window(mask))
+        assert all((crop == 1).any() for crop in crops)
+        shares.append(np.mean([largest_share(crop) > 0.75 for crop in crops]))
+    assert shares[0] > 0.4 and shares[1] < 0.1

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ufo_ds.data.jpeg_end import has_end
 from ufo_ds.errors import shown
 
 MAX_PIXELS = 178_956_970
@@ -20,7 +21,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 """What the shard builder lets in; OpenCV alone would try many more decoders."""
 _MAX_DIGITS = 18
 _PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+_JPEG = b"\xff\xd8"
 _FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _REDUCED = {  # the bits of the reduction alone: those of IMREAD_REDUCED_COLOR_* ask for BGR as well
     1: 0,
@@ -49,9 +50,8 @@ class EncodedImage:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._is_jpeg = data.startswith(_JPEG)
-        # OpenCV before 5 fills what is missing of a JPEG with grey and says nothing. A whole one has its end
-        # marker after the start of its last scan, whose entropy-coded data hold no markers.
-        if self._is_jpeg and data.find(_SCAN, max(0, data.rfind(_END))) >= 0:
+        # OpenCV before 5 fills what is missing of a JPEG with grey and says nothing.
+        if self._is_jpeg and not has_end(data):
             raise DecodeError("the JPEG breaks off")
         if data.startswith(_PNG):
             self._data = data = _whole_png(data)

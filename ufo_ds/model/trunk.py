@@ -166,6 +166,11 @@ def _create_vit(config: ModelConfig) -> nn.Module:
             f"key 'model.trunk': '{name}' is no plain vision transformer; choose a vit_*, deit*, eva02_* "
             "or *dinov3* model of timm"
         )
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in vit.modules()):
+        raise UserError(
+            f"key 'model.trunk': '{name}' has BatchNorm, whose statistics would be those of one rank and of all tasks "
+            "mixed; choose a model without, such as a vit_*_r_s16_* hybrid"
+        )
     return vit
 
 

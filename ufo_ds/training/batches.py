@@ -12,7 +12,7 @@ def fit_batches(recipe: Recipe, metas: Mapping[str, TaskMeta], world: int) -> li
     """Lower, in the recipe, the batch of each task that has fewer training images than a step would take.
 
     A sample that stood in a batch several times would cost as much as another one and teach nothing. With fewer images
-    than ranks the batch is 1, and the ranks go round.
+    than ranks the batch is 1, and the ranks go round; a single image cannot be mixed with others of its batch.
 
     Returns:
         A line for each task that is concerned.
@@ -25,4 +25,9 @@ def fit_batches(recipe: Recipe, metas: Mapping[str, TaskMeta], world: int) -> li
             notes.append(f"{name}: {samples} training images are fewer than a step's {config.batch} on each of {world} "
                          f"rank(s); tasks.{name}.batch is {batch} in this run")  # fmt: skip
             config.batch = batch
+            mixed = [key for key in ("mixup", "cutmix") if getattr(config, key, 0)] if batch == 1 else []
+            for key in mixed:
+                setattr(config, key, 0.0)
+            if mixed:
+                notes.append(f"{name}: a batch of 1 is not mixed: {' and '.join(mixed)} 0 in this run")
     return notes

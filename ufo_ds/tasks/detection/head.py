@@ -13,6 +13,7 @@ from torchvision.ops import batched_nms, box_convert
 from ufo_ds.data.batch import Batch
 from ufo_ds.data.schema import TaskMeta
 from ufo_ds.data.views import ViewBatch
+from ufo_ds.errors import UserError
 from ufo_ds.model.pyramid import Pyramid
 from ufo_ds.recipe import DetConfig, DetViews
 from ufo_ds.tasks.detection.boxes import Found
@@ -37,6 +38,12 @@ class DetectionHead(Head):
         self.decoder = make_decoder(config, len(self.category_ids))
         self.gradient_ratio = None
         if config.loss == "equalised_focal":
+            gamma = self.decoder.config.focal_loss_gamma
+            if gamma <= 0:
+                raise UserError(
+                    f"key 'tasks.det.decoder_kwargs': focal_loss_gamma is {gamma}, and the loss equalised_focal "
+                    "divides by it; make it positive, or take another tasks.det.loss"
+                )
             self.gradient_ratio = GradientRatio(len(self.category_ids))
             equalise(self.decoder, self.gradient_ratio)
         self.queries = int(self.decoder.config.num_queries)

@@ -59,6 +59,8 @@ def _paste(scene: Scene, picture: Picture, box: np.ndarray, label: int, config: 
     place = place.reduced(reduction)
     pixels = place.paste(jitter_colour(place.window(decoded), config.color_jitter))
     found = place.clip(place.boxes(box[None]))
+    if (found[0, 2:] - found[0, :2]).min() < max(config.min_box, 1):  # the window's size is rounded down
+        return
     (top, left), (height, width) = corner, place.size
     under = scene.pixels[:, top : top + height, left : left + width]
     under.copy_((under + _fading(found[0], border * scale, place.size) * (pixels.float() - under)).round())

@@ -107,6 +107,7 @@ def view(picture: Picture, canvas: Pair, config: DetConfig, meta: TaskMeta) -> t
     """
     size = picture.image.size
     scale = fit_scale(size, tuple(config.size)) * uniform(*config.scale_jitter)
+    scale = max(scale, (1 + 1e-9) / min(size))  # a pixel of the shorter side has to be left
     place = Placement.at_random(size, canvas, scale, _box_to_hold(picture, config))
     decoded, reduction = picture.image.decode(scale)
     place = place.reduced(reduction)

@@ -30,17 +30,21 @@ def place_crop(mask: np.ndarray, crop: Pair, scale: float, config: SegConfig) ->
     Raises:
         DecodeError: less than a pixel would be left of one side.
     """
-    if config.rare_crops > 0 and uniform(0, 1) < config.rare_crops:
-        pixel = rare_pixel(mask)
-        if pixel is not None:
-            return Placement.around(mask.shape, crop, scale, pixel)
-    place = Placement.at_random(mask.shape, crop, scale)
+    rare = config.rare_crops > 0 and uniform(0, 1) < config.rare_crops
+    pixel = rare_pixel(mask) if rare else None
+
+    def draw() -> Placement:
+        if pixel is None:
+            return Placement.at_random(mask.shape, crop, scale)
+        return Placement.around(mask.shape, crop, scale, pixel)
+
+    place = draw()
     for _ in range(TRIES - 1):
         if config.cat_max_ratio >= 1 or place.extent == mask.shape:
             break
         if largest_share(place.window(mask)) <= config.cat_max_ratio:
             break
-        place = Placement.at_random(mask.shape, crop, scale)
+        place = draw()
     return place
 
 
