@@ -28,7 +28,7 @@ demo: install
 	$(BIN)/deepspeed --num_gpus $(RANKS) launch/predict.py --run $(RUN)/train --shards $(RUN)/shards --split test --out $(RUN)/submission.json
 	$(BIN)/python launch/evaluate.py $(RUN)/submission.json --cls-gt $(RUN)/raw/test_labels/cls.txt \
 		--det-gt $(RUN)/raw/test_labels/det.json --seg-gt $(RUN)/raw/test_labels/seg --json $(RUN)/scores.json
-	$(BIN)/python launch/export.py --run $(RUN)/train --out $(RUN)/export
+	$(BIN)/python launch/export.py --run $(RUN)/train --out $(RUN)/export --shards $(RUN)/shards
 	$(BIN)/python launch/report.py --run $(RUN)/train --scores $(RUN)/scores.json --out $(RUN)/report.html
 
 lint: install
