@@ -90,7 +90,7 @@ REJECTED = {
     "mask on its side": ("seg", mask(png(np.zeros((WIDTH, HEIGHT), np.uint8))), "30 x 40 pixels, but the image"),
     "mask with alpha": ("seg", mask(saved("PNG", "LA")), "not an 8-bit single-channel PNG"),
     "mask of 4 bits": ("seg", mask(png_of(40, 30, depth=4)), "not an 8-bit single-channel PNG"),
-    "mask folder": ("seg", lambda d: make_folder(d.mask("train", "train_0.jpg")), "train_0.jpg: no mask train_0.png"),
+    "mask folder": ("seg", lambda d: make_folder(d.mask("train", "train_0.jpg")), "mask train_0.png: a folder"),
     "mask id 254": ("seg", mask(png(np.full((HEIGHT, WIDTH), 254, np.uint8))), "ids 254 are neither in 0..18 nor 255"),
 }  # fmt: skip
 
@@ -110,7 +110,7 @@ COCO = {
     "category id huge": (lambda v: v["categories"][0].update(id=10**30), "categories[0].id is 1000"),
     "category id NaN": (lambda v: v["categories"][0].update(id=float("nan")), "categories[0].id is nan"),
     "image id huge": (lambda v: v["images"][0].update(id=10**30), "images[0].id is 1000"),
-    "image id float": (lambda v: v["images"][0].update(id=10.0), "images[0].id is 10.0"),
+    "image id float": (lambda v: v["images"][0].update(id=10.5), "images[0].id is 10.5"),
     "image id deep": (lambda v: v["images"][0].update(id=json.loads(nested(900))), "images[0].id is [[["),
     "width zero": (lambda v: v["images"][0].update(width=0), "images[0].width is 0"),
     "height negative": (lambda v: v["images"][0].update(height=-30), "images[0].height is -30"),

@@ -350,7 +350,7 @@ def test_a_bad_colour_map_is_a_rejection(tmp_path, case):
 def test_masks_that_are_not_there_are_named(tmp_path):
     scenes = Scenes(tmp_path)
     (scenes.raw / scenes.MASKS / "val").rename(scenes.raw / "aside")
-    refusal(scenes.build, scenes.raw.parent, "labels/sem_seg/masks/val: no such folder; it must hold the masks of")
+    refusal(scenes.build, scenes.raw.parent, "sem_seg/masks/val: no such folder; it must hold the masks (PNG) of")
 
 
 @pytest.mark.parametrize("kind", [Cars, Signs, Scenes])

@@ -147,7 +147,7 @@ def test_a_mask_that_is_a_pipe_is_none(download):
     path = download.mask("train", "train_0.jpg")
     path.unlink()
     os.mkfifo(path)
-    assert found(download, "seg") == ["train_0.jpg: no mask train_0.png"]
+    assert found(download, "seg") == ["train_0.jpg: mask train_0.png: not a regular file"]
 
 
 def test_a_file_that_grows_during_the_build_is_rejected(download, monkeypatch):

@@ -336,6 +336,33 @@ if __name__ == "__main__":
 """
 
 
+SLOW = """
+import os, time
+from ufo_ds.tasks.classification.examples import TrainTransform
+
+class Slow(TrainTransform):
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        try:
+            os.open(os.environ["FIRST"], os.O_CREAT | os.O_EXCL)
+        except FileExistsError:
+            time.sleep(1.5)
+"""
+
+
+def test_a_reader_that_still_starts_when_its_process_ends_says_nothing(pictures, tmp_path):
+    """It would look for semaphores that are gone."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    script = tmp_path / "script.py"
+    script.write_text(
+        SCRIPT.replace("TrainTransform(", "Slow(").replace("if __name__", "from slow import Slow\nif __name__")
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}", "FIRST": str(tmp_path / "first")}
+    command = [sys.executable, str(script), str(pictures.root), "left"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=environment)
+    assert result.returncode == 0 and result.stderr == ""
+
+
 @pytest.mark.parametrize(("end", "status"), [("left", 0), ("killed", -signal.SIGKILL)])
 def test_readers_end_with_their_process(pictures, tmp_path, end, status):
     script = tmp_path / "script.py"

@@ -13,7 +13,8 @@ import threading
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
-from multiprocessing.context import BaseContext
+from multiprocessing.context import BaseContext, ForkServerProcess
+from multiprocessing.util import Finalize
 from typing import Any
 
 import cv2
@@ -28,6 +29,7 @@ from ufo_ds.workers import end_with_parent
 MAX_DEATHS = 3
 """So many in a row are no accident."""
 _KEPT_BYTES = 128 << 20
+_START_SECONDS = 10
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 _DEATH = re.compile(r"DataLoader worker \(pid.*")
 
@@ -150,6 +152,18 @@ def _context(module: str) -> BaseContext:
     modules = ["ufo_ds.data.reader_signals", "cv2", "PIL.Image", "torchvision.transforms.v2", __name__, module]
     context.set_forkserver_preload([name for name in modules if name != "__main__"])
     return context
+
+
+def _end_readers() -> None:
+    """At exit, before the readers' semaphores are taken down: one that is still starting would look for them."""
+    readers = [child for child in multiprocessing.active_children() if isinstance(child, ForkServerProcess)]
+    for reader in readers:
+        reader.terminate()  # of one that starts, as soon as it has: see `reader_signals`
+    for reader in readers:
+        reader.join(_START_SECONDS)
+
+
+Finalize(None, _end_readers, exitpriority=100)
 
 
 def _start_reader(worker: int) -> None:
