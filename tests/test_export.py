@@ -107,6 +107,20 @@ def test_a_routed_and_elastic_model_is_cut_to_a_task_and_a_size(joint, tmp_path,
     assert not (tmp_path / "no").exists()
 
 
+def test_onnx_follows_the_ways_that_are_learned(joint, tmp_path):
+    _, weights = joint
+    _, recipe, metas = load_model(weights)
+    recipe.trunk = TrunkConfig(TaskBlocksConfig("last:1", "learned", "specific", "learned"))
+    model = build_model(recipe, metas).eval()
+    for parameter in model.trunk.own_parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    onnx_file.write(model, "seg", (30, 40), 20, tmp_path / "seg.onnx")
+    noise = torch.randint(0, 256, (3, 3, 30, 40), dtype=torch.uint8)
+    ours = model.raw("seg", noise)["logits"].numpy()
+    found = onnx_file.open_session(tmp_path / "seg.onnx").run(None, {"images": noise.numpy()})[0]
+    assert np.abs(ours - found).max() < 1e-4 * np.ptp(ours)
+
+
 def test_onnx_of_the_outputs_with_any_batch(joint, tmp_path, capsys):
     shards, weights = joint
     images = ImageSource(open_folder(str(shards)), "val", 3)
@@ -150,8 +164,10 @@ def test_the_documented_decoding_gives_the_boxes_of_predict(joint, tmp_path):
         boxes, scores, ids = example["detect"](Image.open(io.BytesIO(raw.image)), *loaded)
         assert boxes.shape == ours.boxes.shape and len(boxes) > 3
         assert np.abs(scores - ours.scores).max() < 1e-5
-        order, same = (np.lexsort((side[2].round(3), side[0].sum(1).round(1))) for side in
-                       ((boxes, scores, ids), (ours.boxes, ours.scores, ours.category_ids)))
+        order, same = (
+            np.lexsort((side[2].round(3), side[0].sum(1).round(1)))
+            for side in ((boxes, scores, ids), (ours.boxes, ours.scores, ours.category_ids))
+        )
         assert np.abs(boxes[order] - ours.boxes[same]).max() < 1e-3
         assert np.array_equal(ids[order], ours.category_ids[same])
 

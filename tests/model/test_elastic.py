@@ -7,7 +7,8 @@ from ufo_ds.errors import UserError
 from ufo_ds.model.elastic import drawn_width
 from ufo_ds.model.extraction import single_task, sliced
 from ufo_ds.model.joint import JointModel
-from ufo_ds.recipe import ElasticConfig, TaskBlocksConfig, Width
+from ufo_ds.model.trunk import Trunk
+from ufo_ds.recipe import ElasticConfig, ModelConfig, TaskBlocksConfig, TrunkConfig, Width
 
 OPTIONS = dict(FAMILIES)
 DEEP = {**OPTIONS["vit_tiny_patch16_224"], "depth": 4}
@@ -111,6 +112,11 @@ def test_a_cut_model_is_saved_and_cut_to_one_task(tmp_path):
     ("name", "settings", "line"),
     [
         ("vit_tiny_patch16_224", {"elastic": ElasticConfig(depth=[4])}, "'trunk.elastic.depth' is 4: the trunk has 3"),
+        (
+            "vit_tiny_patch16_224",
+            {"sliced": Width(heads=1), "elastic": ElasticConfig(heads=[2])},
+            "'trunk.elastic.heads' is 2: the trunk has 1 heads",
+        ),
         ("vit_tiny_patch16_224", {"sliced": Width(heads=3)}, "'trunk.sliced.heads' is 3: the trunk has 2 heads"),
         ("beit3_base_patch16_224", {"elastic": ElasticConfig(heads=[1])}, "heads'.* a norm over all heads"),
         ("vit_small_patch16_rope_mixed_224", {"sliced": Width(heads=1)}, "position embedding differs by head"),
@@ -121,3 +127,27 @@ def test_sizes_that_a_trunk_cannot_have_get_one_line(name, settings, line):
     options = OPTIONS.get(name, {"embed_dim": 32, "depth": 3, "num_heads": 2})
     with pytest.raises(UserError, match=line):
         make_trunk(name, options, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"elastic": ElasticConfig(depth=[3])}, "'trunk.elastic.depth' is 3: the trunk has 2"),
+        ({"task_blocks": TaskBlocksConfig("last:1", "specific")}, "is last:1: of the 3 blocks .* keeps the first 2"),
+    ],
+)
+def test_what_is_asked_of_a_trunk_that_was_cut(settings, line):
+    config = ModelConfig(
+        "vit_tiny_patch16_224", {"embed_dim": 32, "depth": 3, "num_heads": 2}, pretrained=False, depths=2
+    )
+    with pytest.raises(UserError, match=line):
+        Trunk(config, ["cls"], TrunkConfig(sliced=Width(depth=2), **settings))
+
+
+def test_an_eva_trunk_that_was_cut_can_be_cut_further():
+    name = "eva02_tiny_patch14_224"
+    trunk = make_trunk(name, {**OPTIONS[name], "num_heads": 4}, sliced=Width(heads=3), elastic=ElasticConfig(heads=[2]))
+    shake(trunk).eval()
+    whole = trunk(noise(1, 3, 56, 56)).maps[-1]
+    trunk.width = Width(heads=2)
+    assert not torch.equal(trunk(noise(1, 3, 56, 56)).maps[-1], whole)

@@ -190,6 +190,25 @@ def test_routed_weights_come_back_and_those_of_a_plain_run_start_all_copies(tmp_
     torch.testing.assert_close(shared.trunk.vit.blocks[2].attn.qkv.weight, mean)
 
 
+@pytest.mark.parametrize("tasks", [["cls"], ["seg"], ["cls", "seg"]])
+@pytest.mark.parametrize("kind", ["plain", "specific", "learned"])
+def test_learned_ways_are_what_another_routing_starts_from(tmp_path, tasks, kind):
+    learned, recipe, metas = make_model(task_blocks={"blocks": "all", "ffn": "learned", "attention": "learned"})
+    shake(learned).eval()
+    for part in learned.trunk.routing.parts:
+        with torch.no_grad():
+            part.module.logits["cls"].copy_(torch.tensor([0.0, 1.0]))
+            part.module.logits["seg"].copy_(torch.tensor([1.0, 0.0]))
+    save_weights(learned, recipe, metas, tmp_path / "learned")
+    blocks = {} if kind == "plain" else {"task_blocks": {"blocks": "all", "ffn": kind, "attention": kind}}
+    model, *_ = make_model(seed=1, tasks=tasks, **blocks)
+    load_fitting(model, tmp_path / "learned")
+    images = noise(1, 3, 32, 32)
+    for task in tasks:
+        same = torch.equal(model.eval().raw(task, images)["logits"], learned.raw(task, images)["logits"])
+        assert same == (kind != "plain" or len(tasks) == 1 or task == "seg")
+
+
 def test_an_average_of_weights_takes_copies_and_logits_in():
     model, twin = (make_model(seed=seed, task_blocks={"blocks": "all", **ALL})[0] for seed in (0, 1))
     average = WeightAverage(model, twin, 0.5)

@@ -120,3 +120,16 @@ def test_checkpointing_recomputes_the_same_gradients(method, autocast):
     assert loss == plain_loss
     for one, other in zip(found, plain, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["eva02_base_patch14_224", "vit_medium_patch16_reg4_gap_256"])
+def test_a_norm_that_is_published_after_the_pooling_is_the_last_of_the_maps(name):
+    options = {"embed_dim": 48, "depth": 3, "num_heads": 2}
+    trunk = Trunk(ModelConfig(name, options, pretrained=False, depths=3)).eval()
+    norm = timm.create_model(name, **options).fc_norm
+    assert isinstance(norm, torch.nn.LayerNorm) and isinstance(trunk.vit.norm, torch.nn.LayerNorm)
+    assert not any("fc_norm" in key for key in trunk.state_dict())
+    with torch.no_grad():
+        trunk.vit.norm.bias.fill_(3.0)
+    for one in trunk(noise(1, 3, 56, 56)).maps:
+        assert one.mean(1).allclose(torch.tensor(3.0), atol=1e-3)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ufo_ds.errors import UserError
 from ufo_ds.files import sha256_of
+from ufo_ds.model.extraction import single_task
 from ufo_ds.model.joint import JointModel
 
 OPSETS = (18, 23)
@@ -27,6 +28,7 @@ class _Network(nn.Module):
 
     def __init__(self, model: JointModel, task: str) -> None:
         super().__init__()
+        model = single_task(model, task)  # a learned way is data, which no tracer follows
         self.trunk, self.head, self.task = model.trunk, model.heads[task], task
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

@@ -85,7 +85,9 @@ class Narrow:
 
 def attention_refusal(module: nn.Module) -> str | None:
     """Why an attention cannot run with leading heads alone; None where it can."""
-    known = type(module) is EvaAttention or (type(module) in (Attention, AttentionRope) and hasattr(module, "attn_dim"))
+    known = type(module) in (EvaAttention, LeadingEvaAttention) or (
+        type(module) in (Attention, AttentionRope) and hasattr(module, "attn_dim")
+    )
     if not known:
         return f"its attention ({type(module).__name__}) is of another kind"
     if not isinstance(module.norm, nn.Identity):

@@ -9,7 +9,7 @@ from torch import nn
 from ufo_ds.errors import UserError
 from ufo_ds.model.routing import Part, Routing, Way
 from ufo_ds.model.slicing import attention_refusal, ffn_refusal, shrink_
-from ufo_ds.recipe import TaskBlocksConfig, TrunkConfig, Width
+from ufo_ds.recipe import ElasticConfig, TaskBlocksConfig, TrunkConfig, Width
 
 MODULES = {"ffn": ("mlp",), "norm": ("norm1", "norm2"), "attention": ("attn",)}
 """Names of a block's modules in timm, by the recipe's key."""
@@ -30,6 +30,11 @@ def make_routing(vit: nn.Module, way: Way, tasks: Sequence[str], config: TrunkCo
     """
     routed, elastic = set(chosen_blocks(config.task_blocks, whole)), config.elastic
     assert tasks or not routed, "tasks part in this trunk: name them"
+    if routed and not any(number < len(vit.blocks) for number in routed):
+        raise UserError(
+            f"key 'trunk.task_blocks.blocks' is {config.task_blocks.blocks}: of the {whole} blocks that it counts the "
+            f"trunk keeps the first {len(vit.blocks)} (trunk.sliced.depth); name some of these"
+        )
     narrow = {"attn": bool(elastic.heads), "mlp": bool(elastic.mlp)}
     parts = []
     for number, block in enumerate(vit.blocks):
@@ -64,17 +69,16 @@ def chosen_blocks(config: TaskBlocksConfig, count: int) -> list[int]:
     return found
 
 
-def check_sizes(vit: nn.Module, config: TrunkConfig) -> None:
-    """Whether the trunk can be cut to the sizes of `trunk.elastic` and `trunk.sliced`. Raises `UserError`."""
-    for key, sizes in (("trunk.sliced", config.sliced.as_choices()), ("trunk.elastic", config.elastic)):
-        if max(sizes.depth, default=0) > len(vit.blocks):
-            raise UserError(f"key '{key}.depth' is {max(sizes.depth)}: the trunk has {len(vit.blocks)} blocks")
-        for block in vit.blocks:
-            if sizes.heads:
-                _check_heads(f"{key}.heads", vit, block, max(sizes.heads))
-            refusal = ffn_refusal(getattr(block, "mlp", None)) if sizes.mlp else None
-            if refusal:
-                raise UserError(f"key '{key}.mlp': this trunk cannot be cut so, {refusal}; leave the key out")
+def check_sizes(vit: nn.Module, key: str, sizes: ElasticConfig) -> None:
+    """Whether the trunk can be cut to the sizes of `key`, `trunk.elastic` or `trunk.sliced`. Raises `UserError`."""
+    if max(sizes.depth, default=0) > len(vit.blocks):
+        raise UserError(f"key '{key}.depth' is {max(sizes.depth)}: the trunk has {len(vit.blocks)} blocks")
+    for block in vit.blocks:
+        if sizes.heads:
+            _check_heads(f"{key}.heads", vit, block, max(sizes.heads))
+        refusal = ffn_refusal(getattr(block, "mlp", None)) if sizes.mlp else None
+        if refusal:
+            raise UserError(f"key '{key}.mlp': this trunk cannot be cut so, {refusal}; leave the key out")
 
 
 def _check_heads(key: str, vit: nn.Module, block: nn.Module, most: int) -> None:

@@ -36,16 +36,19 @@ class Trunk(nn.Module):
         super().__init__()
         self.config, self.tasks, self.settings = config, list(tasks), settings or TrunkConfig()
         self.vit = _create_vit(config)
-        check_sizes(self.vit, self.settings)
+        check_sizes(self.vit, "trunk.sliced", self.settings.sliced.as_choices())
         whole = len(self.vit.blocks)
         blocks = self.settings.sliced.depth or whole
         if config.depths > blocks:
             raise UserError(f"key 'model.depths' is {config.depths}: '{config.trunk}' has only {blocks} blocks")
         self.indices = taps(config.depths, blocks)
+        if isinstance(self.vit.norm, nn.Identity) and isinstance(getattr(self.vit, "fc_norm", None), nn.Module):
+            self.vit.norm = self.vit.fc_norm  # published after the pooling, which heads do in their own ways
         # The classifier, pooling and their norms are not on the path of any head; their parameters would never
         # get a gradient.
         self.vit.prune_intermediate_layers(self.indices, prune_norm=False, prune_head=True)
         cut_blocks(self.vit, self.settings.sliced)
+        check_sizes(self.vit, "trunk.elastic", self.settings.elastic)
         self.way = Way()
         self.routing = make_routing(self.vit, self.way, self.tasks, self.settings, whole)
         self.width = Width()
@@ -75,9 +78,7 @@ class Trunk(nn.Module):
             `width`, the size that the step trains, where that is drawn.
         """
         elastic = self.settings.elastic
-        draw = Draw(
-            seed, step, temperature(self.settings.temperature, step, steps), drawn_width(elastic, seed, step)
-        )
+        draw = Draw(seed, step, temperature(self.settings.temperature, step, steps), drawn_width(elastic, seed, step))
         own = self.routing.begin(draw)
         record: dict[str, Any] = {"own": own} if own else {}
         if elastic.depth or elastic.heads or elastic.mlp:
@@ -108,9 +109,7 @@ class Trunk(nn.Module):
         assert task in self.tasks or not self.routing.routed, f"no path of {task} in this trunk"
         assert self.width.heads is None or self.settings.elastic.heads, "a trunk whose heads are not elastic"
         assert self.width.mlp is None or self.settings.elastic.mlp, "a trunk whose FFNs are not elastic"
-        route = (
-            self.routing.training_route(task) if self.training else self.routing.settled_route(task, self.width)
-        )
+        route = self.routing.training_route(task) if self.training else self.routing.settled_route(task, self.width)
         x = (images.float() - self.mean) / self.std
         height, width = x.shape[-2:]
         x = nn.functional.pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
