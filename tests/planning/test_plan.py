@@ -7,6 +7,7 @@ import torch
 
 from ufo_ds.assembly import build_model
 from ufo_ds.command_line import ROOT, parse_recipe
+from ufo_ds.model.trunk import Trunk
 from ufo_ds.planning.activations import planned_batch
 from ufo_ds.planning.counting import CostCounter
 from ufo_ds.planning.memory import Engine, Sizes, at_the_peak, held, traffic
@@ -66,6 +67,18 @@ def test_zero_divides_what_it_partitions_and_nothing_else():
     sent = traffic(sizes, eight, tasks=2, blocks=1)
     assert sent["gradients, all-reduced"] == 2 * 4 * (2 * 800 + 240) * 7 // 8
     assert traffic(sizes, one, 2, 1) == {"gradients, all-reduced": 0, "weights, gathered": 0, "surgery": 0}
+
+
+def test_a_learned_way_sends_what_a_given_one_sends_and_its_logits():
+    sent = {}
+    for kind in ("shared", "specific", "learned"):
+        recipe = recipe_of(
+            "--tasks.names", "[cls, seg]", "--trunk.task_blocks.blocks", "all", "--trunk.task_blocks.ffn", kind
+        )
+        sent[kind] = make_plan(recipe, 4).traffic["gradients, all-reduced"]
+        blocks = len(Trunk(recipe.model.bare()).vit.blocks)
+    assert sent["specific"] == sent["shared"]
+    assert sent["learned"] - sent["shared"] == 2 * 4 * 2 * 2 * blocks * 3 // 4
 
 
 def test_a_plan_speaks_of_every_part_and_of_the_passes_only_where_there_are_samples():

@@ -16,10 +16,12 @@ class Sizes:
     Attributes:
         shared: of the trunk, in all tasks' hands.
         own: of each task alone (its head, its copies of blocks), by task.
+        idle: of the way that a task does not take in a step, where ways are learned.
     """
 
     shared: int
     own: Mapping[str, int]
+    idle: int = 0
 
     @property
     def all(self) -> int:
@@ -111,7 +113,7 @@ def traffic(sizes: Sizes, engine: Engine, tasks: int, blocks: int) -> dict[str, 
     """
     share = (engine.ranks - 1) / engine.ranks
     width = FP32 if engine.exact else FP32 // 2
-    reduced = sum(sizes.shared + own for own in sizes.own.values()) * engine.accumulate
+    reduced = sum(sizes.shared + own - sizes.idle for own in sizes.own.values()) * engine.accumulate
     surgery = blocks * 8 * (tasks * tasks + tasks) + 8 + 4 * tasks if engine.ranks > 1 else 0
     return {
         "gradients, all-reduced": int(2 * width * reduced * share),

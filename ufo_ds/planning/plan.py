@@ -132,7 +132,8 @@ def _sizes(recipe: Recipe, model: JointModel) -> Sizes:
         trunk = Trunk(recipe.model.bare(), list(model.heads), recipe.trunk)
     own = sum(parameter.numel() for parameter in trunk.own_parameters())
     heads = {name: count_parameters(head) + own // len(model.heads) for name, head in model.heads.items()}
-    return Sizes(count_parameters(trunk) - own, heads)
+    idle = sum(count_parameters(part.module.own[trunk.tasks[0]]) for part in trunk.routing.learned)
+    return Sizes(count_parameters(trunk) - own, heads, idle)
 
 
 def _challenge(recipe: Recipe) -> dict[str, TaskMeta]:
