@@ -153,7 +153,8 @@ def is_finite(value: Any) -> bool:
 
 def checked_annotation(item: dict, known: set[int]) -> dict:
     """The keys that training knows, checked but for the image's borders. `ValueError` says what is wrong."""
-    bbox, category_id, iscrowd = item.get("bbox"), _whole(item.get("category_id")), item.get("iscrowd", 0)
+    bbox, category_id, iscrowd = item.get("bbox"), _whole(item.get("category_id")), item.get("iscrowd")
+    iscrowd = 0 if iscrowd is None else iscrowd
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(is_finite(number) for number in bbox):
         raise ValueError(f"bbox {shown(bbox, 60)} is not four finite numbers")
     if bbox[2] <= 0 or bbox[3] <= 0:
@@ -162,7 +163,7 @@ def checked_annotation(item: dict, known: set[int]) -> dict:
         raise ValueError(f"category_id {shown(category_id)} is none of the categories")
     if iscrowd not in (0, 1):
         raise ValueError(f"iscrowd {shown(iscrowd)} is neither 0 nor 1")
-    area = item.get("area", bbox[2] * bbox[3])
+    area = bbox[2] * bbox[3] if item.get("area") is None else item["area"]
     if not is_finite(area) or area < 0:
         raise ValueError(f"area {shown(area)} is not a finite number of at least 0")
     return {"bbox": bbox, "category_id": category_id, "iscrowd": int(iscrowd), "area": area}

@@ -44,6 +44,8 @@ def plan_task(raw: Path, task: str) -> TaskPlan | None:
     files = {split: _read(split, path) for split, path in jsons.items()}
     classes = _join_classes(files)
     splits = _share_out(raw, files)
+    if not any(boxes.annotations for boxes in files["train"].boxes.values()):
+        raise UserError(f"{files['train'].path}: none of its images has an annotation; image_id must be an image's id")
     if "test" not in splits and (test := _unlisted_test(raw)):
         splits["test"] = test
     return finish(TaskPlan("det", "coco", classes, splits), divided)
@@ -53,7 +55,9 @@ def _find_jsons(raw: Path) -> dict[str, Path]:
     """The JSON of each split, or the only one under ""."""
     found: dict[str, Path] = {}
     for split, names in FOLDER_NAMES.items():
-        there = sorted({path for name in names for pattern in JSONS for path in raw.glob(pattern.format(name))})
+        spelled = [form for name in names for form in (name, name.capitalize(), name.upper())]
+        there = {path for name in spelled for pattern in JSONS for path in raw.glob(pattern.format(name))}
+        there = sorted(path for path in there if "test-dev" not in path.name)  # COCO's, beside the whole of test
         if len(there) > 1:
             raise UserError(f"{there[1]}: stands beside {there[0].name}; both mean the {split} split, keep one")
         if there:
@@ -110,10 +114,11 @@ def _base_of(raw: Path, split: str, coco: CocoFile) -> Path:
     own = coco.path.stem.removeprefix("instances_").removeprefix("image_info_")
     folders = [name for stem in (own, *FOLDER_NAMES[split]) for name in (stem, f"images/{stem}", f"{stem}/images")]
     candidates = [raw / name for name in folders] + [coco.path.parent, coco.path.parent / "images", raw / "images", raw]
-    names = list(coco.boxes)[:_TRIED]
-    for base in candidates:
-        if any((base / name).is_file() for name in names):
-            return base
+    names = list(coco.boxes)
+    for tried in (names[:_TRIED], names[_TRIED:]):
+        for base in candidates:
+            if any((base / name).is_file() for name in tried):
+                return base
     if not names:
         raise UserError(f"{coco.path}: images is empty; list the images of the {split} split")
     places = ", ".join(dict.fromkeys(str(base.relative_to(raw)) for base in candidates if base.is_dir()))

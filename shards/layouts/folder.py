@@ -11,6 +11,7 @@ from shards.layouts.splits import find_folders, finish, need_train, other_folder
 from ufo_ds.data.schema import ClassInfo
 from ufo_ds.errors import UserError
 
+LISTED = 12
 EXPECTS = "a folder of images a class, directly or below train/, val/ and test/"
 
 
@@ -19,7 +20,7 @@ def plan_task(raw: Path, task: str) -> TaskPlan | None:
     if task != "cls":
         return None
     raw = unwrap(raw, lambda path: "train" in find_folders(path) or _has_class_folder(path))
-    paths = find_folders(raw)
+    paths = {split: _inner(path) for split, path in find_folders(raw).items()}
     others = other_folders(raw)
     if not others:
         need_train(raw, paths)
@@ -27,13 +28,29 @@ def plan_task(raw: Path, task: str) -> TaskPlan | None:
     folders = {split: Folder(path, deep=True) for split, path in ({"train": raw} if divided else paths).items()}
     if divided:
         forget_papers(folders["train"])
-    classes = read_class_names(raw / "classes.txt") or _named_by_folders(folders)
+    given = read_class_names(raw / "classes.txt")
+    classes = given or _named_by_folders(folders["train"])
     if not classes:
         return None if divided else _refuse(paths["train"])
-    splits = {split: _plan_split(split, folder, classes) for split, folder in folders.items()}
+    if not given:
+        _check_depth(folders["train"], classes)
+    unknown = "not in classes.txt" if given else "no class of train"
+    splits = {split: _plan_split(split, folder, classes, unknown) for split, folder in folders.items()}
     plan = finish(TaskPlan("cls", "folder", classes, splits), divided, lambda sample: sample.label)
+    listed = ", ".join(item.name for item in classes[:LISTED]) + (", ..." if len(classes) > LISTED else "")
+    plan.notes.append(f"cls: {len(classes)} classes: {listed}")
     plan.notes += [] if divided else [f"cls: {raw / name} is no folder of a split, and not read" for name in others]
     return plan
+
+
+def _inner(path: Path) -> Path:
+    """A split's folder, or the only one in it, as archives have it, where the classes lie in that."""
+    entries = [entry for entry in path.iterdir() if not is_hidden(entry)]
+    if len(entries) == 1 and entries[0].is_dir():
+        inner = [entry for entry in entries[0].iterdir() if not is_hidden(entry)]
+        if inner and all(entry.is_dir() for entry in inner):
+            return _inner(entries[0])
+    return path
 
 
 def _has_class_folder(path: Path) -> bool:
@@ -50,26 +67,41 @@ def _class_of(name: str) -> str:
     return name.partition("/")[0] if "/" in name else ""
 
 
-def _named_by_folders(folders: dict[str, Folder]) -> list[ClassInfo]:
-    """The folders of train and val that are not empty, sorted by name: ids count from 0."""
-    labelled = [folder for split, folder in folders.items() if split != "test"]
-    names = {_class_of(name) for folder in labelled for name in folder.names} - {""}
+def _named_by_folders(folder: Folder) -> list[ClassInfo]:
+    """The folders of train that hold images, sorted by name: ids count from 0."""
+    names = {_class_of(name) for name in folder.images} - {""}
     for name in names:
         if not name.isprintable():
             raise UserError(f"{name!r}: the name of a class folder must be printable text in UTF-8; rename it")
     return [ClassInfo(number, name) for number, name in enumerate(sorted(names))]
 
 
-def _plan_split(split: str, folder: Folder, classes: list[ClassInfo]) -> SplitPlan:
+def _check_depth(folder: Folder, classes: list[ClassInfo]) -> None:
+    """`UserError` where the folders look like those above the classes."""
+    remedy = "give the folder above the classes as --raw, or write the classes' names into classes.txt there"
+    inside: dict[str, set[str]] = {item.name: set() for item in classes}
+    for name in folder.images:
+        top, _, rest = name.partition("/")
+        if rest:
+            inside[top].add(rest.partition("/")[0] if "/" in rest else "")
+    for top, inner in inside.items():
+        if len(inner) > 1 and "" not in inner:
+            listed = ", ".join(sorted(inner)[:3])
+            raise UserError(f"{folder.path / top}: no image here, but folders of images ({listed}, ...); {remedy}")
+    if len(classes) == 1:
+        raise UserError(f"{folder.path}: one folder of images alone ({classes[0].name}) makes one class; {remedy}")
+
+
+def _plan_split(split: str, folder: Folder, classes: list[ClassInfo], unknown: str) -> SplitPlan:
     ids = {item.name: item.id for item in classes}
     pool, found = Pool(folder), {name: _class_of(name) for name in folder.names}
     if split == "test" and not {found[name] for name in folder.images} <= set(ids):
         plan = pool.take(split, dict.fromkeys(found), labelled=False)
     else:
-        faults = {name: _fault(top) for name, top in found.items() if top not in ids}
+        faults = {name: _fault(top, unknown) for name, top in found.items() if top not in ids}
         plan = pool.take(split, {name: ids.get(found[name]) for name in found}, faults)
     return plan
 
 
-def _fault(top: str) -> str:
-    return f"its folder {top!r} is not in classes.txt" if top else "lies in no folder of a class"
+def _fault(top: str, unknown: str) -> str:
+    return f"its folder {top!r} is {unknown}" if top else "lies in no folder of a class"

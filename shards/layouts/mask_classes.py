@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -23,6 +24,7 @@ CLASS_FILES = ("classes.csv", "class_dict.csv", "classes.txt", _CVAT)
 IGNORED = ("ignore", "void")
 """Names of what is no class: its pixels become 255."""
 _LISTED = 12
+_LOOKED_AT = 64
 _MOST_CODED = 254
 """Of the ids of a coded mask, 255 means ignore and 254 nothing."""
 
@@ -49,6 +51,10 @@ def read_mask_classes(raw: Path, masks: Mapping[str, Folder]) -> MaskClasses:
     """
     path = next((raw / name for name in CLASS_FILES if (raw / name).exists()), None)
     found = _of_file(path) if path else _of_ids(masks)
+    if path and found.codes is None and len(found.classes) > 1:
+        sources = _sources(masks)
+        if _are_binary(sources[:_LOOKED_AT]) and _are_binary(sources[_LOOKED_AT:]):
+            _refuse_binary(masks)
     if len(found.classes) > IGNORE_ID:
         raise UserError(f"{path}: {len(found.classes)} classes, but 8-bit masks have room for {IGNORE_ID}")
     return found
@@ -112,19 +118,35 @@ def _with_codes(path: Path, rows: list[tuple[int, list[str]]]) -> MaskClasses:
 
 
 def _of_ids(masks: Mapping[str, Folder]) -> MaskClasses:
-    sources = [source for folder in masks.values() for source in folder.images.values()]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        present = sorted({value for found in pool.map(_present, sources) for value in found})
+    present = _values(_sources(masks))
     ids = [value for value in present if value != IGNORE_ID]
-    place = next(iter(masks.values())).path
     if present == [0, IGNORE_ID]:
-        remedy = "if it is a class here, write classes.csv with lines `background,0` and `NAME,255`"
-        raise UserError(f"{place}: the masks hold 0 and 255 alone, and 255 means ignore; {remedy}")
+        _refuse_binary(masks)
     if not ids:  # every mask is broken or of colours: packing says which
         ids = [0]
     listed = ", ".join(map(str, ids[:_LISTED])) + (", ..." if len(ids) > _LISTED else "")
     note = f"seg: no classes.txt: ids {listed} occur in the masks, so the classes are 0..{ids[-1]}"
     return MaskClasses([ClassInfo(number, f"class_{number}") for number in range(ids[-1] + 1)], notes=[note])
+
+
+def _refuse_binary(masks: Mapping[str, Folder]) -> NoReturn:
+    remedy = "if it is a class here, write classes.csv with lines `background,0` and `NAME,255`"
+    place = next(iter(masks.values())).path
+    raise UserError(f"{place}: the masks hold 0 and 255 alone, and 255 means ignore; {remedy}")
+
+
+def _are_binary(sources: list[Source]) -> bool:
+    return not sources or _values(sources) == [0, IGNORE_ID]
+
+
+def _sources(masks: Mapping[str, Folder]) -> list[Source]:
+    return [source for folder in masks.values() for source in folder.images.values()]
+
+
+def _values(sources: list[Source]) -> list[int]:
+    """All that occur in masks."""
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return sorted({value for found in pool.map(_present, sources) for value in found})
 
 
 def _present(source: Source) -> list[int]:

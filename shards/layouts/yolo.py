@@ -6,7 +6,8 @@ The format: https://docs.ultralytics.com/datasets/detect/
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from shards.layouts import Boxes, RelativeBoxes, SplitPlan, TaskPlan
@@ -21,7 +22,10 @@ from ufo_ds.errors import UserError
 
 EXPECTS = "data.yaml or classes.txt, and the folders images/ and labels/, with or without train/, val/ and test/"
 IMAGES, LABELS = "images", "labels"
-CLASS_FILES = ("classes.txt", "labels/classes.txt", "obj.names")
+CLASS_FILES = ("classes.txt", "labels/classes.txt", "obj.names", "labels/train/classes.txt", "train/labels/classes.txt",
+               "train/classes.txt", "train/_darknet.labels")  # fmt: skip
+Reader = Callable[[Path, int], RelativeBoxes]
+"""(label file, image id) -> boxes; `ValueError` as `read_labels`."""
 _PAPERS = ("classes.txt", "train.txt", "valid.txt", "val.txt", "test.txt")
 
 
@@ -40,11 +44,11 @@ def plan_task(raw: Path, task: str) -> TaskPlan | None:
     divided = "" in found or found["train"] == found.get("val")
     if divided:
         found = {split or "train": images for split, images in found.items() if split != "val"}
-    known = {item.id for item in classes}
+    read = partial(read_labels, known={item.id for item in classes}, keypoints=given.keypoints if given else 0)
     if all(images.only_folder for images in found.values()):
-        splits = {split: _plan_folder(raw, split, images.folders[0], known) for split, images in found.items()}
+        splits = {split: _plan_folder(raw, split, images.folders[0], read) for split, images in found.items()}
     else:
-        splits = _plan_lists(raw, found, known)
+        splits = _plan_lists(raw, found, read)
     return finish(TaskPlan("det", "yolo", classes, splits), divided)
 
 
@@ -99,18 +103,18 @@ def label_folder(raw: Path, images: Path) -> Path:
     return images
 
 
-def _plan_folder(raw: Path, split: str, images: Path, known: set[int]) -> SplitPlan:
+def _plan_folder(raw: Path, split: str, images: Path, read: Reader) -> SplitPlan:
     """A split that is a folder."""
     folder, labels_at = Folder(images, deep=True), label_folder(raw, images)
     texts = _texts(labels_at, {stem_of(name) for name in folder.images})
     if labels_at == images:
         _forget_texts(folder, texts)
-    plan = _take(Pool(folder), split, folder.names, texts, known, labels_at)
+    plan = _take(Pool(folder), split, folder.names, texts, read, labels_at)
     plan.unmatched += _without_image(folder, texts)
     return plan
 
 
-def _plan_lists(raw: Path, found: dict[str, Images], known: set[int]) -> dict[str, SplitPlan]:
+def _plan_lists(raw: Path, found: dict[str, Images], read: Reader) -> dict[str, SplitPlan]:
     """Splits that share folders, or have several: an image's name is its path from the folder that holds all."""
     places = sorted(set().union(*(images.places for images in found.values())))
     folder = Folder(Path(os.path.commonpath(places)), deep=True)
@@ -129,7 +133,7 @@ def _plan_lists(raw: Path, found: dict[str, Images], known: set[int]) -> dict[st
         listed = {path.relative_to(folder.path).as_posix() for path in images.files}
         whole = tuple(prefixes[place] for place in images.folders)
         names = [name for name in folder.names if name in listed or name.startswith(whole)]
-        splits[split] = _take(pool, split, names, texts, known, label_folder(raw, min(images.places)))
+        splits[split] = _take(pool, split, names, texts, read, label_folder(raw, min(images.places)))
         splits[split].unmatched += [Unmatched(line, "no such image file") for line in images.missing]
     splits["train"].unmatched += _without_image(folder, texts)
     pool.leave(splits["train"], "in none of the lists")
@@ -140,9 +144,7 @@ def _prefix(folder: Folder, place: Path) -> str:
     return "" if place == folder.path else f"{place.relative_to(folder.path).as_posix()}/"
 
 
-def _take(
-    pool: Pool, split: str, names: list[str], texts: dict[str, Path], known: set[int], labels_at: Path
-) -> SplitPlan:
+def _take(pool: Pool, split: str, names: list[str], texts: dict[str, Path], read: Reader, labels_at: Path) -> SplitPlan:
     """Image ids are places among the sorted names, from 1."""
     labelled = any(f"{stem_of(name)}.txt" in texts for name in names)
     if not labelled and split != "test":
@@ -156,7 +158,7 @@ def _take(
         if path is None:  # an image without objects
             continue
         try:
-            labels[name] = read_labels(path, number, known)
+            labels[name] = read(path, number)
         except ValueError as fault:
             faults[name] = str(fault)
     return pool.take(split, labels, faults, labelled)

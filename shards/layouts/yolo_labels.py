@@ -14,13 +14,14 @@ TOLERANCE = 0.01
 """By how much of the image a coordinate may lie outside; packing then looks at pixels."""
 
 
-def read_labels(path: Path, image_id: int, known: set[int]) -> RelativeBoxes:
+def read_labels(path: Path, image_id: int, known: set[int], keypoints: int = 0) -> RelativeBoxes:
     """The boxes of an image.
 
     Args:
         path: of the text file.
         image_id: of the image.
         known: class ids.
+        keypoints: numbers that a pose label has behind the box; they are dropped.
 
     Raises:
         ValueError: the file cannot be read, or a line is no object; it names file and line.
@@ -34,12 +35,12 @@ def read_labels(path: Path, image_id: int, known: set[int]) -> RelativeBoxes:
         if not (words := line.split()):
             continue
         name = f"{path.name}:{number}"
-        annotations.append(_read_line(words, name, known))
+        annotations.append(_read_line(words, name, known, keypoints))
         names.append(name)
     return RelativeBoxes(image_id, annotations=annotations, annotation_names=names)
 
 
-def _read_line(words: list[str], where: str, known: set[int]) -> dict:
+def _read_line(words: list[str], where: str, known: set[int], keypoints: int) -> dict:
     digits = words[0].removesuffix(".0")  # some tools write all numbers alike
     class_id = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else -1
     if class_id not in known:
@@ -50,10 +51,12 @@ def _read_line(words: list[str], where: str, known: set[int]) -> dict:
         raise ValueError(f"{where}: {shown(' '.join(words), 60)} is not a class and numbers") from None
     if not all(map(math.isfinite, numbers)):
         raise ValueError(f"{where}: {shown(' '.join(words), 60)} has a number that is not finite")
+    if keypoints and len(numbers) == 4 + keypoints:
+        numbers = numbers[:4]
     if len(numbers) == 4:
         cx, cy, w, h = numbers
         corners = cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
-    elif len(numbers) >= 6 and len(numbers) % 2 == 0:  # the outline of a segmentation label: its box
+    elif len(numbers) >= 6 and not keypoints and len(numbers) % 2 == 0:  # the outline of a segmentation label: its box
         xs, ys = numbers[::2], numbers[1::2]
         corners = min(xs), min(ys), max(xs), max(ys)
     else:

@@ -16,10 +16,17 @@ NAMES = ("data.yaml", "data.yml", "dataset.yaml")
 
 @dataclass
 class DataYaml:
-    """`classes`, ascending by id, and the images that are there, by split."""
+    """What it says.
+
+    Attributes:
+        classes: ascending by id.
+        images: that are there, by split.
+        keypoints: numbers behind the box in pose labels.
+    """
 
     classes: list[ClassInfo]
     images: dict[str, Images]
+    keypoints: int = 0
 
 
 def find_yaml(raw: Path) -> Path | None:
@@ -43,7 +50,10 @@ def read_yaml(path: Path, raw: Path) -> DataYaml:
             found = find_images(values[split], values.get("path"), raw, f"{path}: key '{split}'")
             if found:
                 images[split] = found
-    return DataYaml(classes, images)
+    shape = values.get("kpt_shape") or [0, 0]
+    if not isinstance(shape, list) or len(shape) != 2 or not all(type(one) is int and one >= 0 for one in shape):
+        raise UserError(f"{path}: key 'kpt_shape' is {shown(shape, 60)}, not [points, numbers a point]")
+    return DataYaml(classes, images, shape[0] * shape[1])
 
 
 def _classes(names: Any, count: Any, path: Path) -> list[ClassInfo]:

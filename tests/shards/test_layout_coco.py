@@ -48,6 +48,34 @@ def test_whole_numbers_may_be_floats(tmp_path):
     assert "images[0].width is 40.5, not a number of pixels" in fail("coco", raw, tmp_path / "floats")
 
 
+def test_names_in_capitals_and_a_part_of_the_images(tmp_path):
+    raw = make_coco(tmp_path / "raw", {"Train": 40, "Validation": 2}, "{}", "annotations/instances_{}.json")
+    for number in range(30):
+        (raw / f"Train/{number}.jpg").unlink()
+    meta = build("coco", raw, tmp_path / "out")
+    assert meta.splits["train"].samples == 10 and len(meta.splits["train"].unmatched) == 30
+    assert meta.splits["val"].samples == 2
+
+
+def test_the_images_of_test_dev_are_those_of_test(tmp_path):
+    raw = make_coco(tmp_path / "raw")
+    image(raw / "test2017/a.jpg")
+    value = {"images": [{"id": 5, "file_name": "a.jpg"}], "categories": [{"id": 3, "name": "a"}]}
+    for name in ("test2017", "test-dev2017"):
+        write(raw / f"annotations/image_info_{name}.json", json.dumps(value))
+    assert build("coco", raw, tmp_path / "out").splits["test"].samples == 1
+
+
+def test_annotations_of_nothing_are_refused_and_nulls_are_absent(tmp_path):
+    raw = make_coco(tmp_path / "raw")
+    file = raw / OFFICIAL.format("train")
+    edit(file, lambda v: [item.update(iscrowd=None, area=None) for item in v["annotations"]])
+    build("coco", raw, tmp_path / "out")
+    assert boxes(tmp_path / "out", "train")["0.jpg"] == [(3, [1, 2, 10, 12], 0)]
+    edit(file, lambda v: [item.update(image_id=str(item["image_id"])) for item in v["annotations"]])
+    assert "none of its images has an annotation; image_id must be" in fail("coco", raw, tmp_path / "out")
+
+
 def test_one_json_is_divided(tmp_path):
     raw = make_coco(tmp_path / "raw", {"default": 20}, "images/{}", "annotations/instances_{}.json")
     meta = build("coco", raw, tmp_path / "out")

@@ -63,6 +63,36 @@ def test_the_folder_of_an_archive_is_entered(tmp_path):
     assert build("folder", tmp_path / "raw", tmp_path / "out").class_names == ["cat", "dog"]
 
 
+def test_a_folder_that_repeats_the_split_is_entered(raw, tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / f"new/{split}_set").mkdir(parents=True)
+        (raw / split).rename(tmp_path / f"new/{split}_set/{split}_set")
+    meta = build("folder", tmp_path / "new", tmp_path / "out")
+    assert meta.class_names == ["cat", "dog"] and meta.splits["val"].samples == 2
+    assert "cat/0.jpg" in samples(tmp_path / "out", "cls", "train")
+
+
+def test_folders_above_the_classes_are_no_classes(tmp_path):
+    raw = make_folder(tmp_path / "raw/images", {"": 2}).parent
+    (raw / "meta").mkdir()
+    image(raw / "meta/one.jpg")
+    line = fail("folder", raw, tmp_path / "out")
+    assert "raw/images: no image here, but folders of images (cat, dog, ...); give the folder above the classes" in line
+    write(raw / "classes.txt", "images\nmeta\n")
+    assert build("folder", raw, tmp_path / "out").splits["train"].samples == 5
+    make_folder(tmp_path / "one", {"train": 2})
+    (tmp_path / "one/train/dog").rename(tmp_path / "one/dog")
+    assert "one folder of images alone (cat) makes one class" in fail("folder", tmp_path / "one", tmp_path / "out")
+
+
+def test_classes_are_those_of_train_that_hold_images(raw, tmp_path, capsys):
+    write(raw / "train/annotations/a.json", b"{}")
+    image(raw / "val/Dog/7.jpg")
+    meta = build("folder", raw, tmp_path / "out")
+    assert meta.class_names == ["cat", "dog"] and "cls: 2 classes: cat, dog" in capsys.readouterr().out
+    assert rejected(meta, "val") == {"Dog/7.jpg": "its folder 'Dog' is no class of train"}
+
+
 def test_sub_folders_of_a_class_belong_to_it(raw, tmp_path):
     image(raw / "train/cat/old/0.jpg")
     build("folder", raw, tmp_path / "out")

@@ -170,6 +170,8 @@ def test_values_become_ids(raw, tmp_path):
             write(raw / f"masks/{folder}/{number}.png", png(grid(0, 255)))
     line = fail("masks", raw, tmp_path / "out")
     assert "hold 0 and 255 alone, and 255 means ignore" in line and "`background,0`" in line
+    write(raw / "classes.txt", "background\nhand\n")
+    assert "hold 0 and 255 alone" in fail("masks", raw, tmp_path / "out")
     write(raw / "classes.csv", "background,0\nhand,255\n")
     assert build("masks", raw, tmp_path / "out").class_names == ["background", "hand"]
     assert (mask_of(tmp_path / "out") == grid(0, 1)).all()

@@ -140,6 +140,15 @@ def test_splits_that_are_folders(tmp_path, form):
     assert [item.entry for item in meta.splits["train"].unmatched] == ["lost.xml"]
 
 
+def test_lists_as_cvat_names_its_subsets(tmp_path):
+    raw = make_voc(tmp_path / "raw")
+    for old, new in (("train", "Train"), ("val", "Validation")):
+        (raw / f"ImageSets/Main/{old}.txt").rename(raw / f"ImageSets/Main/{new}.txt")
+    write(raw / "ImageSets/Main/sign_train.txt", "train_0 1\n")
+    meta = build("voc", raw, tmp_path / "out")
+    assert {split: part.samples for split, part in meta.splits.items()} == {"train": 4, "val": 2}
+
+
 def test_splits_that_share_a_folder_of_xml(tmp_path):
     raw = make_voc(tmp_path / "raw", {"train": 3, "val": 2, "test": 1})
     for path in list((raw / "JPEGImages").iterdir()):

@@ -38,6 +38,24 @@ def test_forms_of_the_yaml(raw, tmp_path, name):
     assert meta.class_ids == ids and {s: meta.splits[s].samples for s in meta.splits} == {"train": 4, "val": 2}
 
 
+@pytest.mark.parametrize(("shape", "points"), [("[2, 2]", ".4 .42 .6 .58"), ("[2, 3]", ".4 .42 1 .6 .58 0")])
+def test_the_points_of_a_pose_are_no_outline(raw, tmp_path, shape, points):
+    write(raw / "data.yaml", f"names: [a, b]\nkpt_shape: {shape}\n")
+    write(raw / "labels/train/0.txt", f"0 .5 .5 .5 .5 {points}\n")
+    build("yolo", raw, tmp_path / "out")
+    assert boxes(tmp_path / "out", "train")["0.jpg"] == [(0, HALF, 0)]
+    write(raw / "data.yaml", "names: [a, b]\nkpt_shape: 17\n")
+    assert "key 'kpt_shape' is 17, not [points, numbers a point]" in fail("yolo", raw, tmp_path / "out")
+
+
+@pytest.mark.parametrize("place", ["train/classes.txt", "train/_darknet.labels", "labels/train/classes.txt"])
+def test_places_of_the_class_names(tmp_path, place):
+    raw = make_yolo(tmp_path / "raw")
+    (raw / "data.yaml").unlink()
+    write(raw / place, "sign\nlamp\n")
+    assert build("yolo", raw, tmp_path / "out").class_names == ["sign", "lamp"]
+
+
 def test_roboflows_folders(raw, tmp_path):
     for split, name in (("train", "train"), ("val", "valid")):
         (raw / name).mkdir()
