@@ -102,7 +102,8 @@ def check_boxes(boxes: Boxes, width: int, height: int) -> None:
     """Compare a label with its image's true size: the size declared, and no box beyond the borders."""
     declared = (boxes.width or width, boxes.height or height)
     if declared != (width, height):
-        raise UnfitError(f"declared as {declared[0]} x {declared[1]} pixels, but it has {width} x {height}")
+        hint = " (labelled as its EXIF orientation turns it?)" if declared == (height, width) else ""
+        raise UnfitError(f"declared as {declared[0]} x {declared[1]} pixels, but it has {width} x {height}{hint}")
     for annotation, name in zip(boxes.annotations or (), boxes.annotation_names, strict=False):
         x, y, w, h = annotation["bbox"]
         if x < -BORDER or y < -BORDER or x + w > width + BORDER or y + h > height + BORDER:
