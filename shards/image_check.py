@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 from shards.layouts import Boxes, Source
 from ufo_ds.data.jpeg_end import has_end
 from ufo_ds.data.schema import IGNORE_ID
-from ufo_ds.errors import reason_of, shown
+from ufo_ds.errors import listed, reason_of, shown
 from ufo_ds.files import read_bytes
 
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
@@ -127,7 +127,6 @@ def check_mask(data: bytes, name: str, size: tuple[int, int], class_count: int) 
     except UnfitError as fault:
         raise UnfitError(f"mask {name}: {fault}") from None
     present = [value for value, count in enumerate(image.histogram()) if count]
-    foreign = [str(value) for value in present if value >= class_count and value != IGNORE_ID]
+    foreign = [value for value in present if value >= class_count and value != IGNORE_ID]
     if foreign:
-        listed = ", ".join(foreign[:8]) + (", ..." if len(foreign) > 8 else "")
-        raise UnfitError(f"mask {name}: ids {listed} are neither in 0..{class_count - 1} nor {IGNORE_ID}")
+        raise UnfitError(f"mask {name}: ids {listed(foreign, 8)} are neither in 0..{class_count - 1} nor {IGNORE_ID}")

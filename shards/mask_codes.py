@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -11,6 +10,7 @@ from PIL import Image
 
 from shards.image_check import UnfitError, load_image, open_image
 from shards.layouts import CodedMask
+from ufo_ds.errors import listed
 
 _NONE = 254
 """In a table: means nothing. No id, since 255 means ignore and 254 classes are the most of a coded mask."""
@@ -82,7 +82,7 @@ def _ids_of_values(data: bytes, codes: tuple[tuple[int, int], ...] | None) -> np
         table[value] = mask_id
     ids_HW = table[values_HW]
     if foreign := np.unique(values_HW[ids_HW == _NONE]).tolist():
-        raise UnfitError(f"the values {_listed(foreign)} mean no class")
+        raise UnfitError(f"the values {listed(foreign, _SHOWN)} mean no class")
     return ids_HW
 
 
@@ -94,12 +94,9 @@ def _ids_of_colours(data: bytes, codes: tuple[tuple[int, int], ...]) -> np.ndarr
     colours_HW = rgba_HW4.view(">u4")[..., 0] >> 8
     ids_HW = _table(codes)[colours_HW]
     if foreign := np.unique(colours_HW[ids_HW == _NONE]).tolist():
-        raise UnfitError(f"the colours {_listed([(c >> 16, c >> 8 & 255, c & 255) for c in foreign])} mean no class")
+        colours = [(c >> 16, c >> 8 & 255, c & 255) for c in foreign]
+        raise UnfitError(f"the colours {listed(colours, _SHOWN)} mean no class")
     return ids_HW
-
-
-def _listed(values: Sequence[object]) -> str:
-    return ", ".join(map(str, values[:_SHOWN])) + (", ..." if len(values) > _SHOWN else "")
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ import os
 import reprlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 LONGEST = 1200
@@ -36,6 +36,11 @@ def shown(value: Any, limit: int = 40) -> str:
     brief.maxlevel = 4  # `repr` alone would end at Python's limit of recursion
     brief.maxstring = brief.maxlong = brief.maxother = limit
     return brief.repr(value)[:limit]
+
+
+def listed(values: Sequence[Any], most: int) -> str:
+    """The first `most` of some values, for a message."""
+    return ", ".join(map(str, values[:most])) + (", ..." if len(values) > most else "")
 
 
 def reason_of(error: Exception) -> Any:

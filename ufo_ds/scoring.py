@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ufo_ds.errors import UserError
+from ufo_ds.errors import UserError, listed
 from ufo_ds.strict_json import parse_json, read_json_bytes
 from ufo_ds.submission import checked_sections
 from ufo_ds.submission_pieces import DoubtError, take_apart
@@ -224,8 +224,7 @@ def _warn_categories(score: TaskScore, predictions: Iterable[detection.Submitted
 
 
 def _some(names: Iterable[Any]) -> str:
-    names = [str(name) for name in names]
-    return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+    return listed(list(names), _LISTED)
 
 
 # ---- for the terminal ----

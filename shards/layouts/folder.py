@@ -7,9 +7,9 @@ from pathlib import Path
 from shards.layouts import SplitPlan, TaskPlan
 from shards.layouts.files import Folder, forget_papers, is_hidden, read_class_names
 from shards.layouts.pool import Pool
-from shards.layouts.splits import find_folders, finish, need_train, other_folders, unwrap
+from shards.layouts.splits import find_folders, finish, folders_in, need_train, other_folders, unwrap
 from ufo_ds.data.schema import ClassInfo
-from ufo_ds.errors import UserError
+from ufo_ds.errors import UserError, listed
 
 LISTED = 12
 EXPECTS = "a folder of images a class, directly or below train/, val/ and test/"
@@ -20,7 +20,7 @@ def plan_task(raw: Path, task: str) -> TaskPlan | None:
     if task != "cls":
         return None
     raw = unwrap(raw, lambda path: "train" in find_folders(path) or _has_class_folder(path))
-    paths = {split: _inner(path) for split, path in find_folders(raw).items()}
+    paths = {split: unwrap(path, _holds_classes) for split, path in find_folders(raw).items()}
     others = other_folders(raw)
     if not others:
         need_train(raw, paths)
@@ -37,25 +37,25 @@ def plan_task(raw: Path, task: str) -> TaskPlan | None:
     unknown = "not in classes.txt" if given else "no class of train"
     splits = {split: _plan_split(split, folder, classes, unknown) for split, folder in folders.items()}
     plan = finish(TaskPlan("cls", "folder", classes, splits), divided, lambda sample: sample.label)
-    listed = ", ".join(item.name for item in classes[:LISTED]) + (", ..." if len(classes) > LISTED else "")
-    plan.notes.append(f"cls: {len(classes)} classes: {listed}")
+    plan.notes.append(f"cls: {len(classes)} classes: {listed([item.name for item in classes], LISTED)}")
     plan.notes += [] if divided else [f"cls: {raw / name} is no folder of a split, and not read" for name in others]
     return plan
 
 
-def _inner(path: Path) -> Path:
-    """A split's folder, or the only one in it, as archives have it, where the classes lie in that."""
+def _holds_classes(path: Path) -> bool:
+    """Whether a split's classes lie here, and not in the one folder in it, as archives have it."""
+    here = _nothing_but_folders(path)
+    return len(here) != 1 or not _nothing_but_folders(here[0])
+
+
+def _nothing_but_folders(path: Path) -> list[Path]:
+    """The folders of a folder; none where there is anything beside them."""
     entries = [entry for entry in path.iterdir() if not is_hidden(entry)]
-    if len(entries) == 1 and entries[0].is_dir():
-        inner = [entry for entry in entries[0].iterdir() if not is_hidden(entry)]
-        if inner and all(entry.is_dir() for entry in inner):
-            return _inner(entries[0])
-    return path
+    return entries if all(entry.is_dir() for entry in entries) else []
 
 
 def _has_class_folder(path: Path) -> bool:
-    folders = [entry for entry in path.iterdir() if entry.is_dir() and not is_hidden(entry)]
-    return any(entry.is_file() for folder in folders for entry in folder.iterdir())
+    return any(entry.is_file() for folder in folders_in(path) for entry in folder.iterdir())
 
 
 def _refuse(path: Path) -> None:
@@ -86,8 +86,8 @@ def _check_depth(folder: Folder, classes: list[ClassInfo]) -> None:
             inside[top].add(rest.partition("/")[0] if "/" in rest else "")
     for top, inner in inside.items():
         if len(inner) > 1 and "" not in inner:
-            listed = ", ".join(sorted(inner)[:3])
-            raise UserError(f"{folder.path / top}: no image here, but folders of images ({listed}, ...); {remedy}")
+            some = ", ".join(sorted(inner)[:3])
+            raise UserError(f"{folder.path / top}: no image here, but folders of images ({some}, ...); {remedy}")
     if len(classes) == 1:
         raise UserError(f"{folder.path}: one folder of images alone ({classes[0].name}) makes one class; {remedy}")
 

@@ -17,7 +17,7 @@ from shards.layouts import CodedMask, Source
 from shards.layouts.files import Folder, read_class_names, read_lines
 from shards.mask_codes import values_of
 from ufo_ds.data.schema import IGNORE_ID, ClassInfo
-from ufo_ds.errors import UserError, shown
+from ufo_ds.errors import UserError, listed, shown
 
 _CVAT = "labelmap.txt"
 CLASS_FILES = ("classes.csv", "class_dict.csv", "classes.txt", _CVAT)
@@ -124,8 +124,7 @@ def _of_ids(masks: Mapping[str, Folder]) -> MaskClasses:
         _refuse_binary(masks)
     if not ids:  # every mask is broken or of colours: packing says which
         ids = [0]
-    listed = ", ".join(map(str, ids[:_LISTED])) + (", ..." if len(ids) > _LISTED else "")
-    note = f"seg: no classes.txt: ids {listed} occur in the masks, so the classes are 0..{ids[-1]}"
+    note = f"seg: no classes.txt: ids {listed(ids, _LISTED)} occur in the masks, so the classes are 0..{ids[-1]}"
     return MaskClasses([ClassInfo(number, f"class_{number}") for number in range(ids[-1] + 1)], notes=[note])
 
 

@@ -25,7 +25,7 @@ def unwrap(raw: Path, is_right: Callable[[Path], bool]) -> Path:
     """`raw`, or the folder in it that archives are packed with: the only one there, and the right one."""
     path = raw
     while not is_right(path):
-        inner = _folders_in(path)
+        inner = folders_in(path)
         if len(inner) != 1:
             return raw
         path = inner[0]
@@ -35,7 +35,7 @@ def unwrap(raw: Path, is_right: Callable[[Path], bool]) -> Path:
 def find_folders(parent: Path, inner: str = "") -> dict[str, Path]:
     """The folders `parent/<split>/inner` that there are, by split. `UserError` where a split has two."""
     found: dict[str, Path] = {}
-    for path in _folders_in(parent) if parent.is_dir() else ():
+    for path in folders_in(parent) if parent.is_dir() else ():
         split = split_of(path.name)
         if split is None or not (path / inner).is_dir():
             continue
@@ -53,10 +53,11 @@ def split_of(name: str) -> str | None:
 
 def other_folders(parent: Path) -> list[str]:
     """Names of the folders that are no split's."""
-    return [path.name for path in _folders_in(parent) if split_of(path.name) is None]
+    return [path.name for path in folders_in(parent) if split_of(path.name) is None]
 
 
-def _folders_in(parent: Path) -> list[Path]:
+def folders_in(parent: Path) -> list[Path]:
+    """The folders that anybody sees in a folder, ascending."""
     return sorted(path for path in parent.iterdir() if path.is_dir() and not is_hidden(path))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from ufo_ds.data.schema import ClassInfo
-from ufo_ds.errors import UserError, shown
+from ufo_ds.errors import UserError, listed, shown
 
 OPTION = "45 (the paper's, by default), all, min:N (with at least N boxes in train and test), or names with commas"
 PAPER = (
@@ -60,10 +60,6 @@ def class_notes(choice: str, counts: Counter[str]) -> list[str]:
         return []
     lacking, beyond = sorted(set(PAPER) - frequent), sorted(frequent - set(PAPER))
     parts = [f"{len(frequent)} classes have at least {PAPER_LEAST} boxes in train and test"]
-    parts += [f"of the 45 not {_listed(lacking)}"] if lacking else []
-    parts += [f"beyond them {_listed(beyond)}"] if beyond else []
+    parts += [f"of the 45 not {listed(lacking, _SHOWN)}"] if lacking else []
+    parts += [f"beyond them {listed(beyond, _SHOWN)}"] if beyond else []
     return [f"det: classes=45 takes the paper's, but here {', '.join(parts)}; classes=min:{PAPER_LEAST} takes those"]
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
